@@ -1,0 +1,176 @@
+"""The contract of the catalog: the record of images, uploads and what must be removed.
+
+Each method is one transaction. Decisions live inside the statement (``UPDATE … WHERE status IN
+(…)``), never in a read before it; after an unknown outcome a call may be repeated. Raises
+``CatalogDown`` when the database cannot be reached or stays locked, else the errors named.
+Times are microseconds since 1970 (UTC); leases are judged by the catalog's own clock.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from tidegate.domain.image import Image, Location
+from tidegate.domain.status import Event, Status
+from tidegate.domain.upload import Failure, Removal, Sent, Upload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Viewer:
+    """For whose eyes a query is: an admin sees every image, a project its own, the public and
+    community ones, and the shared ones it is a member of."""
+
+    project: str | None = None
+    admin: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageChange:
+    """A change of an image; a field left out stays.
+
+    ``fields`` are column names of ``Image`` and their new values (never ``status``); ``put`` and
+    ``drop`` are properties; ``tags`` replaces all of them. ``only_in`` names the statuses in
+    which the change is legal (else BadTransition).
+    """
+
+    fields: Mapping[str, object] = field(default_factory=dict)
+    put: Mapping[str, str | None] = field(default_factory=dict)
+    drop: frozenset[str] = frozenset()
+    tags: tuple[str, ...] | None = None
+    only_in: frozenset[Status] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    """One filter: ``column`` is an ``Image`` field, ``property:NAME`` or ``tag``; ``op`` is
+    ``eq ne gt ge lt le in``; a null never matches. Conditions are joined by and."""
+
+    column: str
+    op: str
+    value: object
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageQuery:
+    """A page of images.
+
+    ``visibility`` None: all that the viewer sees but other projects' community images; a name:
+    that one; "all": everything the viewer may see. ``member_status``: of shared images, those
+    where the viewer's membership has it ("all": any). ``sort`` is (column, descending) pairs;
+    created_at and id are appended as tie-breakers. ``marker`` is the id of the last image of the
+    page before.
+    """
+
+    viewer: Viewer
+    conditions: Sequence[Condition] = ()
+    visibility: str | None = None
+    member_status: str = "accepted"
+    hidden: bool | None = False
+    without: frozenset[Status] = frozenset({Status.DELETED, Status.PENDING_DELETE})
+    sort: Sequence[tuple[str, bool]] = (("created_at", True),)
+    limit: int = 25
+    marker: str | None = None
+
+
+class Catalog(Protocol):
+    async def open(self) -> None:
+        """Connect; migrate the schema under a lock (SQLite) or check it. CatalogDown."""
+
+    async def close(self) -> None: ...
+
+    async def ping(self) -> None: ...
+
+    # images
+
+    async def create_image(self, image: Image) -> Image:
+        """Insert a new image as given (``created_at`` and ``updated_at`` are set here). Its
+        status must be one of INITIAL. Conflict if the id was ever used."""
+
+    async def get_image(self, image_id: str, viewer: Viewer) -> Image:
+        """One query. NotFound when absent, deleted or not for the viewer's eyes."""
+
+    async def list_images(self, query: ImageQuery) -> list[Image]:
+        """Invalid when the marker is unknown to the viewer."""
+
+    async def change_image(self, image_id: str, change: ImageChange) -> Image:
+        """All or nothing. NotFound, BadTransition (``only_in``)."""
+
+    async def set_tag(self, image_id: str, tag: str, *, limit: int) -> None:
+        """Add one tag; TooLarge past ``limit`` tags (negative: none). NotFound."""
+
+    async def drop_tag(self, image_id: str, tag: str) -> None:
+        """NotFound, also when the image has no such tag."""
+
+    async def advance(self, image_id: str, event: Event) -> Image:
+        """Apply an event that touches nothing but the status. NotFound, BadTransition."""
+
+    async def delete_image(self, image_id: str) -> list[Removal]:
+        """DELETE: not when protected (Forbidden). Own bytes that no other image references are
+        written down as removals in the same transaction and returned. NotFound."""
+
+    async def add_location(
+        self,
+        image_id: str,
+        location: Location,
+        *,
+        size: int | None,
+        position: int | None,
+        limit: int,
+        fields: Mapping[str, object],
+    ) -> Image:
+        """Add a location to a queued (→ active) or active image; ``fields`` (``checksum``,
+        ``hash_algo``, ``hash_value``) and ``size`` are written only where they are null.
+        Conflict when the same store and key is there, TooLarge past ``limit``."""
+
+    async def remove_location(self, image_id: str, index: int) -> tuple[Image, list[Removal]]:
+        """Remove the location at ``index`` (−1: the last) of an active image; removing the only
+        one takes it back to queued and clears size, checksum and hashes (not for a protected
+        image: Forbidden). Invalid index: Invalid."""
+
+    # uploads: the attempts to fill an image
+
+    async def start_upload(self, upload: Upload, *, lease: float) -> Image:
+        """queued → saving, claimed by ``upload.id``, with the upload's row and a lease of
+        ``lease`` seconds. NotFound, BadTransition; Invalid when the formats are not set;
+        Conflict when the image was active once and ``refill`` is not allowed to the caller is
+        the service's matter."""
+
+    async def upload_began(self, attempt: str, upload_id: str) -> None:
+        """Write the store's upload id, before the first part. BadTransition: lost the claim."""
+
+    async def renew_upload(self, attempt: str, received: int, *, lease: float) -> None:
+        """Renew the lease and record progress. BadTransition when the attempt has lost its
+        claim: taken over, ended, or the image deleted (``status`` says where the image is)."""
+
+    async def upload_completing(self, attempt: str, sent: Sent) -> None:
+        """Record the verified size and digests, so that another node can finish."""
+
+    async def publish_upload(self, attempt: str, sent: Sent) -> Image:
+        """saving → active, guarded by the claim: size, checksum, hashes, CRC and location are
+        written, the upload is done. Repeatable. BadTransition when the claim is lost."""
+
+    async def fail_upload(
+        self, attempt: str, failure: Failure, event: Event, *, leftovers: Sequence[str | None]
+    ) -> list[Removal]:
+        """End an attempt: ``event`` (BREAK or RELEASE) is applied if the claim still holds and
+        dropped if not; the failure is recorded; each of ``leftovers`` (a store's upload id, or
+        None for the object itself) becomes a removal of the attempt's key. Repeatable."""
+
+    async def uploads_of(self, image_id: str) -> list[Upload]:
+        """All attempts of an image, oldest first."""
+
+    async def open_uploads(self, attempts: Sequence[str]) -> dict[str, Upload]:
+        """Which of these attempts exist, by id (open or ended)."""
+
+    async def take_over_expired(self, node: str, *, lease: float, limit: int = 50) -> list[Upload]:
+        """Claim the open attempts whose lease has run out, each for one caller only: their lease
+        is renewed for ``node``, and the attempt's former owner can renew no more."""
+
+    # what must go from the stores
+
+    async def due_removals(self, *, lease: float, limit: int = 100) -> list[Removal]:
+        """Removals whose time has come, reserved for this caller for ``lease`` seconds."""
+
+    async def removal_done(self, removal_id: int) -> None: ...
+
+    async def removal_failed(self, removal_id: int, message: str, *, retry_in: float) -> None: ...

@@ -1,0 +1,1 @@
+"""What is true of images, with no I/O at all."""

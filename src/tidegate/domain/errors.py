@@ -1,0 +1,170 @@
+"""What can go wrong, said once.
+
+The tree (an answer is looked up by the nearest ancestor, in ``api/errors.py``)::
+
+    TidegateError
+    ├── Invalid                 the request itself is wrong
+    │   ├── SizeMismatch        other bytes than announced came
+    │   ├── DigestMismatch      other bytes than the client hashed came
+    │   └── LocationRefused     a URL that may not be registered or fetched
+    ├── Unauthenticated         no or a bad token
+    ├── Forbidden               known caller, not allowed
+    ├── NotFound                absent, or not for this caller's eyes
+    │   └── NoData              the image has no bytes to read; says why
+    ├── Conflict                the request does not fit the present state
+    │   └── BadTransition       an event the image's status does not allow
+    ├── Gone                    the image was deleted while the request ran
+    ├── TooLarge                past a size, a quota or a limit
+    ├── RangeRefused            no byte of the image lies in the asked range
+    ├── Unsupported             a media type or encoding we do not take
+    ├── ClientGone              the client broke its own request body
+    │   └── ClientStalled       … by sending nothing, or next to nothing, for too long
+    ├── Busy                    too much at once: come again (never after data was taken)
+    ├── Draining                this worker is stopping
+    ├── CatalogDown             the catalog cannot be reached, or is locked
+    └── StoreError              a store failed; names it
+        ├── StoreDown           not reachable, or not willing now
+        ├── StoreBroke          failed in the middle of data
+        ├── StoreFull           no room
+        ├── StoreReadOnly       does not take data at all
+        ├── BadPart             a part arrived at the store with other bytes (safe to send again)
+        ├── ObjectMissing       no object under this key
+        └── ObjectChanged       the object is not the one that was written
+"""
+
+
+class TidegateError(Exception):
+    """Base of all errors of ours; its text is written for the person who sent the request."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class Invalid(TidegateError):
+    pass
+
+
+class SizeMismatch(Invalid):
+    def __init__(self, expected: int, received: int) -> None:
+        super().__init__(
+            f"Size mismatch: {expected} bytes were announced and {received} bytes came."
+        )
+        self.expected = expected
+        self.received = received
+
+
+class DigestMismatch(Invalid):
+    def __init__(self, algorithm: str, expected: str, computed: str) -> None:
+        super().__init__(
+            f"The {algorithm} digest announced for the data ({expected}) is not the digest "
+            f"of the bytes that came ({computed})."
+        )
+
+
+class LocationRefused(Invalid):
+    pass
+
+
+class Unauthenticated(TidegateError):
+    pass
+
+
+class Forbidden(TidegateError):
+    pass
+
+
+class NotFound(TidegateError):
+    pass
+
+
+class NoData(NotFound):
+    pass
+
+
+class Conflict(TidegateError):
+    pass
+
+
+class BadTransition(Conflict):
+    """``status`` is where the image was when the event was refused; None: the attempt lost it."""
+
+    def __init__(self, message: str, status: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Gone(TidegateError):
+    pass
+
+
+class TooLarge(TidegateError):
+    pass
+
+
+class RangeRefused(TidegateError):
+    def __init__(self, message: str, size: int) -> None:
+        super().__init__(message)
+        self.size = size
+
+
+class Unsupported(TidegateError):
+    pass
+
+
+class ClientGone(TidegateError):
+    pass
+
+
+class ClientStalled(ClientGone):
+    pass
+
+
+class Busy(TidegateError):
+    def __init__(self, message: str, retry_after: int = 5) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Draining(Busy):
+    pass
+
+
+class CatalogDown(TidegateError):
+    pass
+
+
+class StoreError(TidegateError):
+    """``store`` is the store's id; never an address, a bucket or a secret in the text."""
+
+    def __init__(self, store: str, message: str) -> None:
+        super().__init__(f"Store {store!r}: {message}")
+        self.store = store
+
+
+class StoreDown(StoreError):
+    pass
+
+
+class StoreBroke(StoreError):
+    pass
+
+
+class StoreFull(StoreError):
+    pass
+
+
+class StoreReadOnly(StoreError):
+    pass
+
+
+class BadPart(StoreError):
+    pass
+
+
+class ObjectMissing(StoreError):
+    pass
+
+
+class ObjectChanged(StoreError):
+    pass

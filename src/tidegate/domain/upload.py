@@ -1,0 +1,86 @@
+"""One attempt to fill an image: who holds it, how far it is, why it failed.
+
+An attempt is not an HTTP request: it has its own record, so that another node can finish it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class UploadState(StrEnum):
+    """``started`` (claimed) → ``writing`` (store knows it) → ``completing`` (verified, being
+    published) → ``done`` | ``failed``."""
+
+    STARTED = "started"
+    WRITING = "writing"
+    COMPLETING = "completing"
+    DONE = "done"
+    FAILED = "failed"
+
+
+OPEN = frozenset({UploadState.STARTED, UploadState.WRITING, UploadState.COMPLETING})
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an attempt failed, in words for its owner.
+
+    ``reason`` is a fixed word (``client_gone``, ``client_stalled``, ``size_mismatch``,
+    ``digest_mismatch``, ``too_large``, ``store``, ``deleted``, ``node_died``, ``drained``,
+    ``refused``, ``internal``), ``where`` the step that failed (``reading``, ``begin``, ``part 7``,
+    ``verify``, ``complete``, ``publish``, …).
+    """
+
+    reason: str
+    where: str
+    message: str
+    request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What went through, as counted and hashed by us.
+
+    ``digests`` maps algorithm to lower-case hex; ``crc64nvme`` is the whole object's;
+    ``etags`` are the store's names for the parts, in order (empty: one PutObject).
+    """
+
+    size: int
+    digests: Mapping[str, str] = field(default_factory=dict)
+    crc64nvme: int | None = None
+    parts: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upload:
+    """``id`` is the attempt's id and the claim on the image; times are microseconds UTC."""
+
+    id: str
+    image_id: str
+    store: str
+    key: str
+    state: UploadState = UploadState.STARTED
+    upload_id: str | None = None
+    node: str = ""
+    expected_size: int | None = None
+    received: int = 0
+    sent: Sent | None = None
+    failure: Failure | None = None
+    started_at: int = 0
+    updated_at: int = 0
+    ended_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """Bytes that must go from a store: the intent, written before the deed.
+
+    ``upload_id`` names a multipart upload to be aborted first. ``attempts`` counts failures.
+    """
+
+    id: int
+    store: str
+    key: str
+    upload_id: str | None = None
+    attempts: int = 0

@@ -1,0 +1,1 @@
+"""The clock in: work the gateway gives itself."""

@@ -1,0 +1,250 @@
+"""Every setting, typed and frozen, in one tree: defaults < TOML file < environment < command line.
+
+Sizes are bytes and are written "16MiB"; durations are seconds and are written "30s".
+"""
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|[KMGTP]i?B)?", re.IGNORECASE)
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def parse_size(text: object) -> object:
+    """``"16MiB"`` → 16777216. Both MiB and MB mean 1024-based units, as in the Image API."""
+    if not isinstance(text, str):
+        return text
+    found = _SIZE.fullmatch(text.strip())
+    if found is None:
+        raise ValueError(f'{text!r} is not a size; write it like "16MiB"')
+    unit = (found[2] or "B")[0].upper()
+    return int(float(found[1]) * 1024 ** "BKMGTP".index(unit))
+
+
+def parse_duration(text: object) -> object:
+    """``"30s"`` → 30.0 seconds."""
+    if not isinstance(text, str):
+        return text
+    found = _DURATION.fullmatch(text.strip())
+    if found is None:
+        raise ValueError(f'{text!r} is not a duration; write it like "30s"')
+    return float(found[1]) * _UNITS[found[2] or "s"]
+
+
+Size = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
+Duration = Annotated[float, BeforeValidator(parse_duration), Field(ge=0)]
+
+
+class Branch(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Server(Branch):
+    host: str = "127.0.0.1"
+    port: int = Field(default=9292, ge=0, le=65535)
+    workers: int = Field(default=1, ge=0)
+    public_url: str = ""
+    drain_timeout: Duration = 30.0
+
+
+class CatalogSettings(Branch):
+    url: str = "sqlite:///tidegate.db"
+
+
+class Auth(Branch):
+    mode: Literal["none"] = "none"
+
+
+class Uploads(Branch):
+    memory_budget: Size = 256 * 2**20
+    part_size: Size = 16 * 2**20
+    part_concurrency: int = Field(default=4, ge=1)
+    digests: tuple[str, ...] = ("md5", "sha512")
+    lease: Duration = 60.0
+    idle_timeout: Duration = 60.0
+    max_waiting: int = Field(default=256, ge=0)
+    on_broken: Literal["killed", "queued"] = "killed"
+    max_image_size: Size = 2**40
+
+    @model_validator(mode="after")
+    def _sound(self) -> "Uploads":
+        import hashlib
+
+        unknown = [name for name in self.digests if name not in hashlib.algorithms_guaranteed]
+        if unknown:
+            raise ValueError(f"digests: {', '.join(unknown)} is not known to hashlib")
+        if self.memory_budget < 16 * 2**20:
+            raise ValueError("memory_budget must be at least 16MiB")
+        if self.lease < 1:
+            raise ValueError("lease must be at least 1s")
+        return self
+
+
+class Downloads(Branch):
+    verify: bool = True
+
+
+class Locations(Branch):
+    show: bool = False
+    show_direct_url: bool = False
+    allow_refill: bool = False
+
+
+class Fetch(Branch):
+    allow: tuple[str, ...] = ()
+
+
+class Quotas(Branch):
+    """Negative: no limit."""
+
+    properties: int = 128
+    tags: int = 128
+    locations: int = 10
+
+
+class FilesystemStore(Branch):
+    type: Literal["filesystem"] = "filesystem"
+    id: str = Field(default="local", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+    default: bool = False
+    path: Path = Path("images")
+
+
+class S3Store(Branch):
+    type: Literal["s3"]
+    id: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+    default: bool = False
+    endpoint: str = ""
+    region: str = "us-east-1"
+    bucket: str = Field(min_length=3)
+    prefix: str = ""
+    access_key: str = ""
+    secret_key: SecretStr = SecretStr("")
+    secret_key_file: Path | None = None
+    addressing: Literal["path", "virtual", "auto"] = "path"
+    create_bucket: bool = False
+    part_checksum: Literal["crc64nvme", "crc32c", "md5", "none"] = "crc64nvme"
+    timeout: Duration = 60.0
+    connect_timeout: Duration = 5.0
+    attempts: int = Field(default=4, ge=1)
+
+
+class HttpStore(Branch):
+    type: Literal["http"]
+    id: str = Field(default="http", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+    default: Literal[False] = False
+    timeout: Duration = 30.0
+
+
+StoreSettings = Annotated[FilesystemStore | S3Store | HttpStore, Field(discriminator="type")]
+
+
+class Settings(Branch):
+    server: Server = Server()
+    catalog: CatalogSettings = CatalogSettings()
+    auth: Auth = Auth()
+    uploads: Uploads = Uploads()
+    downloads: Downloads = Downloads()
+    locations: Locations = Locations()
+    fetch: Fetch = Fetch()
+    quotas: Quotas = Quotas()
+    stores: tuple[StoreSettings, ...] = (FilesystemStore(default=True),)
+
+    @model_validator(mode="after")
+    def _sound(self) -> "Settings":
+        ids = [store.id for store in self.stores]
+        twice = {name for name in ids if ids.count(name) > 1}
+        if twice:
+            raise ValueError(f"stores: the id {', '.join(sorted(twice))} is used twice")
+        if not any(store.type != "http" for store in self.stores):
+            raise ValueError("stores: none of them takes data")
+        if sum(store.default for store in self.stores) > 1:
+            raise ValueError("stores: more than one is the default")
+        return self
+
+    @property
+    def default_store(self) -> str:
+        writable = [store for store in self.stores if store.type != "http"]
+        return next((store.id for store in writable if store.default), writable[0].id)
+
+
+class SettingsError(Exception):
+    """The configuration cannot be used; the text is one line, and names no secret."""
+
+
+PREFIX = "TIDEGATE_"
+
+
+def load(
+    path: Path | None = None,
+    environ: Mapping[str, str] = os.environ,
+    overrides: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Settings:
+    """Read the settings once. ``overrides`` are the command line's, by section and key.
+
+    Raises SettingsError: an unreadable file, an unknown key (names the nearest known one), or a
+    value that cannot be used (names its key, not its value).
+    """
+    tree: dict[str, Any] = {}
+    if path is not None:
+        try:
+            tree = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise SettingsError(f"cannot read {path}: {error}") from error
+    for name, value in environ.items():
+        section, separator, key = name.removeprefix(PREFIX).lower().partition("__")
+        if name.startswith(PREFIX) and separator:
+            branch = tree.setdefault(section, {})
+            if not isinstance(branch, dict):
+                raise SettingsError(f"{name}: {section} is a list; set it in the file")
+            branch[key] = value.split(",") if _is_list(section, key) else value
+    for section, values in (overrides or {}).items():
+        tree.setdefault(section, {}).update(values)
+    try:
+        return Settings.model_validate(tree)
+    except ValidationError as error:
+        raise SettingsError(_explain(error)) from error
+
+
+def _is_list(section: str, key: str) -> bool:
+    branch = Settings.model_fields.get(section)
+    model = branch.annotation if branch is not None else None
+    if not (isinstance(model, type) and issubclass(model, BaseModel)):
+        return False
+    field = model.model_fields.get(key)
+    return field is not None and str(field.annotation).startswith("tuple")
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(step) for step in first["loc"]) or "settings"
+    if first["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(str(first["loc"][-1]), _known_keys(), 1, 0.5)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        return f"unknown setting {where}{hint}"
+    return f"{where}: {first['msg'].removeprefix('Value error, ')}"
+
+
+def _known_keys() -> list[str]:
+    keys = list(Settings.model_fields)
+    for branch in (
+        Server, CatalogSettings, Auth, Uploads, Downloads, Locations, Fetch, Quotas,
+        FilesystemStore, S3Store, HttpStore,
+    ):  # fmt: skip
+        keys.extend(branch.model_fields)
+    return keys

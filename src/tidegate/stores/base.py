@@ -1,0 +1,150 @@
+"""The contract of a store: it keeps bytes under keys, and every promise here is a test.
+
+A key is used once, by one attempt. Bytes are unseen under their key until ``put`` returns or
+``complete`` is confirmed. Slicing, hashing, verifying, budgets and metrics live above, once; the
+one retry loop of each store lives in the store. A store raises ``StoreError`` and its kin only.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+Blocks = Sequence[memoryview]
+"""Bytes of a part, in order, as slices of the transfer's memory; never copied, never kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A slice of an object on its way in. ``number`` counts from 1; ``offset`` and ``size`` are
+    bytes; ``crc64nvme`` is of these bytes, for the store to verify."""
+
+    number: int
+    offset: int
+    size: int
+    blocks: Blocks
+    crc64nvme: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Can:
+    """What a store is able to do; callers ask, they do not try."""
+
+    write: bool = True
+    multipart: bool = True
+    ranges: bool = True
+    part_checksum: str | None = None  # what the store verifies on arrival: crc64nvme, md5, …
+    zero_copy: bool = False  # read(...) can hand over a file descriptor
+    unfinished: bool = True  # can list uploads that were begun and not ended
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Bytes, but for ``parts`` (a count). Every part but the last is at least ``min_part``."""
+
+    min_part: int
+    max_part: int
+    max_object: int
+    parts: int = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What a store says of an object. ``etag`` names this version of the bytes (None: no such
+    notion); ``crc64nvme`` is of the whole object where the store knows it."""
+
+    size: int | None
+    etag: str | None = None
+    crc64nvme: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """An upload begun and neither completed nor aborted; ``begun`` is seconds since 1970."""
+
+    key: str
+    upload_id: str
+    begun: float
+
+
+class Writing(Protocol):
+    """One object on its way in."""
+
+    @property
+    def upload_id(self) -> str: ...
+
+    async def put_part(self, part: Part) -> None:
+        """Send one part; in any order, many at once, again if need be. Retries inside, also
+        when the store says that other bytes arrived. StoreBroke, StoreDown, StoreFull."""
+
+    async def complete(self, size: int, crc64nvme: int | None) -> Stored:
+        """Make the object of all parts put, and confirm it.
+
+        An error or silence of the store is ambiguous: it is looked at (the object's size) before
+        this raises. Raises StoreBroke or StoreDown when the object is not there, or it cannot be
+        told; then ``abort`` and ``delete`` are owed by the caller.
+        """
+
+
+class Reading(Protocol):
+    """An object on its way out: ``stored`` describes the whole object, iteration gives the asked
+    range in chunks (bytes-like, valid until the next one is asked for)."""
+
+    @property
+    def stored(self) -> Stored: ...
+
+    @property
+    def file(self) -> int | None:
+        """A descriptor of a regular file that holds the whole object, where ``can.zero_copy``."""
+
+    def __aiter__(self) -> AsyncIterator[bytes | memoryview]: ...
+
+
+class Store(Protocol):
+    """A named place for bytes."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def can(self) -> Can: ...
+
+    @property
+    def limits(self) -> Limits: ...
+
+    async def open(self) -> None:
+        """Make ready: connect, make the bucket or folder if allowed. StoreError if impossible."""
+
+    async def close(self) -> None: ...
+
+    async def ping(self) -> None:
+        """Answer soon that the store is there, or raise StoreDown."""
+
+    def url(self, key: str) -> str:
+        """The location's URL as shown to those who may see it; never holds a secret."""
+
+    async def put(self, key: str, part: Part) -> Stored:
+        """Store a whole object in one request; afterwards it is durable and readable."""
+
+    async def begin(self, key: str) -> Writing:
+        """Begin an object of several parts. Not repeated blindly after a lost answer."""
+
+    async def look(self, key: str) -> Stored:
+        """Size and version of an object, asked from the store. ObjectMissing."""
+
+    def read(
+        self, key: str, start: int = 0, stop: int | None = None, *, etag: str | None = None
+    ) -> AbstractAsyncContextManager[Reading]:
+        """Bytes [start, stop) of an object (stop None: to its end). With ``etag``, of that
+        version only. ObjectMissing, ObjectChanged, StoreDown; StoreBroke in the middle."""
+
+    async def delete(self, key: str) -> None:
+        """Remove an object; of what is not there: a success."""
+
+    async def abort(self, key: str, upload_id: str) -> None:
+        """End a begun upload and free its parts; again and again; of none: a success."""
+
+    def unfinished(self, prefix: str = "") -> AsyncIterator[Unfinished]: ...
+
+    def keys(self, prefix: str = "") -> AsyncIterator[tuple[str, int]]:
+        """Keys and sizes (bytes) of the finished objects whose key begins with ``prefix``."""

@@ -1,0 +1,53 @@
+"""Metric names and the shape of a log line, each declared here once."""
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+from prometheus_client import Counter, Gauge, Histogram
+
+REQUESTS = Counter("tidegate_requests_total", "HTTP requests", ["method", "route", "code"])
+REQUEST_SECONDS = Histogram(
+    "tidegate_request_seconds", "Time to answer", ["route"],
+    buckets=(0.001, 0.005, 0.02, 0.1, 0.5, 2, 10, 60, 600),
+)  # fmt: skip
+UPLOADS = Counter("tidegate_uploads_total", "Uploads by outcome", ["outcome"])
+UPLOADS_STARTED = Counter("tidegate_uploads_started_total", "Uploads begun")
+UPLOADS_RUNNING = Gauge(
+    "tidegate_uploads_running", "Uploads in flight", multiprocess_mode="livesum"
+)
+UPLOADS_WAITING = Gauge(
+    "tidegate_uploads_waiting", "Uploads waiting for a buffer", multiprocess_mode="livesum"
+)
+BYTES_IN = Counter("tidegate_received_bytes_total", "Image bytes received")
+BYTES_OUT = Counter("tidegate_sent_bytes_total", "Image bytes sent to clients")
+BUFFER_BYTES = Gauge("tidegate_buffer_bytes", "Transfer memory in use", multiprocess_mode="livesum")
+STORE_CALLS = Counter(
+    "tidegate_store_calls_total", "Calls to a store", ["store", "call", "outcome"]
+)
+JANITOR = Counter("tidegate_janitor_total", "What the janitor mended", ["what"])
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+
+def configure_logging(level: str = "INFO") -> None:
+    """JSON lines on standard error; on a terminal, words for people."""
+    terminal = sys.stderr.isatty()
+    processors: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    if terminal:
+        processors.append(structlog.dev.ConsoleRenderer())
+    else:
+        processors.extend(
+            [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        )
+    structlog.configure(
+        processors=processors,
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )

@@ -1,0 +1,1 @@
+"""Bytes on the move; knows stores, not images."""
