@@ -140,6 +140,7 @@ class StoreError(TidegateError):
     def __init__(self, store: str, message: str) -> None:
         super().__init__(f"Store {store!r}: {message}")
         self.store = store
+        self.reason = message
 
 
 class StoreDown(StoreError):

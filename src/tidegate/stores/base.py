@@ -34,7 +34,7 @@ class Can:
     multipart: bool = True
     ranges: bool = True
     part_checksum: str | None = None  # what the store verifies on arrival: crc64nvme, md5, …
-    zero_copy: bool = False  # read(...) can hand over a file descriptor
+    zero_copy: bool = False  # a reading may have a descriptor
     unfinished: bool = True  # can list uploads that were begun and not ended
 
 
@@ -67,6 +67,17 @@ class Unfinished:
     begun: float
 
 
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    """A file descriptor that gives the asked bytes: a regular file from ``offset`` on
+    (``sendfile``), or, with ``offset`` None, a socket after ``early`` was sent (``splice``).
+    It belongs to the reading and ends with it."""
+
+    fd: int
+    offset: int | None
+    early: bytes = b""
+
+
 class Writing(Protocol):
     """One object on its way in."""
 
@@ -87,17 +98,19 @@ class Writing(Protocol):
 
 
 class Reading(Protocol):
-    """An object on its way out: ``stored`` describes the whole object, iteration gives the asked
-    range in chunks (bytes-like, valid until the next one is asked for)."""
+    """Bytes of an object on their way out; ``stored`` describes the whole object."""
 
     @property
     def stored(self) -> Stored: ...
 
     @property
-    def file(self) -> int | None:
-        """A descriptor of a regular file that holds the whole object, where ``can.zero_copy``."""
+    def descriptor(self) -> Descriptor | None:
+        """Where the bytes can be taken from without passing through this process (asked once,
+        before the first ``readinto``); None: only ``readinto`` gives them."""
 
-    def __aiter__(self) -> AsyncIterator[bytes | memoryview]: ...
+    async def readinto(self, block: memoryview) -> int:
+        """Fill some of ``block`` with the next bytes of the asked range; how many, 0 only at its
+        end. StoreBroke when the store breaks off."""
 
 
 class Store(Protocol):

@@ -1,0 +1,53 @@
+"""Work on the clock: each job runs by itself, again and again, and its failure is only logged."""
+
+import asyncio
+import random
+import time
+from collections.abc import Sequence
+from typing import Protocol
+
+from tidegate.telemetry import log
+
+
+class Job(Protocol):
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def every(self) -> float:
+        """Seconds between two looks."""
+
+    async def once(self) -> int:
+        """One look; how many things were mended."""
+
+
+class Runner:
+    """Runs each job at start and then every ``every`` seconds, until closed."""
+
+    def __init__(self, jobs: Sequence[Job], *, deadline: float = 120.0) -> None:
+        self._jobs = jobs
+        self._deadline = deadline
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        self._tasks = [asyncio.create_task(self._run(job), name=job.name) for job in self._jobs]
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _run(self, job: Job) -> None:
+        while True:
+            begun = time.monotonic()
+            try:
+                async with asyncio.timeout(self._deadline):
+                    mended = await job.once()
+            except Exception as error:
+                log.error("job failed", job=job.name, error=f"{type(error).__name__}: {error}")
+            else:
+                if mended:
+                    log.info("job mended", job=job.name, count=mended,
+                             seconds=round(time.monotonic() - begun, 3))  # fmt: skip
+            # several workers look at the same things: spread them
+            await asyncio.sleep(job.every * random.uniform(0.8, 1.0))

@@ -1,0 +1,130 @@
+"""What a dead process left: its attempts are finished or killed, its parts swept from the stores.
+
+Everything here may run on several nodes at once, twice, or be killed half-way, and changes
+nothing but time: who may act on an attempt is decided by the catalog's lease.
+"""
+
+import re
+from collections.abc import Mapping
+
+from tidegate import telemetry
+from tidegate.catalog.base import Catalog
+from tidegate.domain.errors import BadTransition, StoreDown, StoreError, TidegateError
+from tidegate.domain.status import Event
+from tidegate.domain.upload import OPEN, Failure, Sent, Upload
+from tidegate.killpoints import kill_point
+from tidegate.services.removals import UNDO_WITHIN, Removals
+from tidegate.stores.base import Store, Unfinished
+from tidegate.telemetry import log
+
+_OURS = re.compile(r"[0-9a-fA-F-]{36}/([0-9a-f]{32})")
+"""Keys we write: image id and attempt id. Whatever else lies in a bucket is not ours to touch."""
+
+_PAGE = 500
+
+
+class Reaping:
+    """``broken`` is what happens to an image whose upload's owner died: BREAK or RELEASE."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        stores: Mapping[str, Store],
+        removals: Removals,
+        *,
+        broken: Event,
+        lease: float,
+        node: str,
+    ) -> None:
+        self._catalog = catalog
+        self._stores = stores
+        self._removals = removals
+        self._broken = broken
+        self._lease = max(lease, 2 * UNDO_WITHIN)  # settling one attempt must fit into it
+        self._node = node
+
+    async def reap(self) -> int:
+        """Finish or kill the attempts whose lease has run out. How many were settled."""
+        settled = 0
+        for upload in await self._catalog.take_over_expired(self._node, lease=self._lease):
+            kill_point("reap_mid")
+            try:
+                await self._settle(upload)
+            except TidegateError as error:
+                log.warning("attempt not settled yet", image=upload.image_id, attempt=upload.id,
+                            error=error.message)  # fmt: skip
+            else:
+                settled += 1
+        return settled
+
+    async def sweep(self) -> int:
+        """Abort uploads that a store holds open and no live attempt owns. How many went.
+
+        A retried or lost create leaves an upload that nobody wrote down; only the store's own
+        list shows it.
+        """
+        swept = 0
+        for store in self._stores.values():
+            if not (store.can.write and store.can.unfinished):
+                continue
+            try:
+                page: list[tuple[str, Unfinished]] = []
+                async for entry in store.unfinished():
+                    match = _OURS.fullmatch(entry.key)
+                    if match is not None:
+                        page.append((match[1], entry))
+                    if len(page) == _PAGE:
+                        swept += await self._sweep_page(store, page)
+                        page = []
+                swept += await self._sweep_page(store, page)
+            except StoreError as error:
+                log.warning("sweep failed", store=store.id, error=error.message)
+        return swept
+
+    async def _sweep_page(self, store: Store, page: list[tuple[str, Unfinished]]) -> int:
+        if not page:
+            return 0
+        attempts = await self._catalog.open_uploads([attempt for attempt, _ in page])
+        swept = 0
+        for attempt, entry in page:
+            upload = attempts.get(attempt)
+            if upload is None or _owns(upload, entry):
+                continue
+            await store.abort(entry.key, entry.upload_id)
+            telemetry.JANITOR.labels("multipart aborted").inc()
+            log.info("open multipart upload swept", store=store.id, key=entry.key)
+            swept += 1
+        return swept
+
+    async def _settle(self, upload: Upload) -> None:
+        if upload.sent is not None and await self._is_complete(upload, upload.sent):
+            try:
+                await self._catalog.publish_upload(upload.id, upload.sent)
+            except BadTransition:
+                pass  # deleted meanwhile: the object goes, below
+            else:
+                telemetry.JANITOR.labels("upload finished").inc()
+                log.info("upload finished for a dead node", image=upload.image_id)
+                return
+        leftovers = await self._removals.take_back(upload, upload.upload_id, completing=True)
+        failure = Failure("node_died", upload.state, "The server that took the data died.")
+        await self._catalog.fail_upload(upload.id, failure, self._broken, leftovers=leftovers)
+        telemetry.JANITOR.labels("upload killed").inc()
+        log.info("upload killed for a dead node", image=upload.image_id, node=upload.node)
+
+    async def _is_complete(self, upload: Upload, sent: Sent) -> bool:
+        store = self._stores.get(upload.store)
+        if store is None:
+            raise StoreDown(upload.store, "it is not configured on this node")
+        try:
+            stored = await store.look(upload.key)
+        except StoreDown:
+            raise
+        except StoreError:
+            return False
+        return stored.size == sent.size and stored.crc64nvme in (None, sent.crc64nvme)
+
+
+def _owns(upload: Upload, entry: Unfinished) -> bool:
+    """An attempt that has begun at the store may not have written the id down yet."""
+    return upload.state in OPEN and upload.upload_id in (None, entry.upload_id)

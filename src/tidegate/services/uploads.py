@@ -1,0 +1,345 @@
+"""Bytes in: claim, send, verify, publish, or put everything back.
+
+The commit protocol, each step repeatable by whoever takes the attempt over: (1) claim: saving,
+with the attempt's row and lease; (2) begin at the store, its upload id written down before the
+first part; (3) send parts; (4) compare size and digests; (5) write down what was verified; (6)
+complete at the store, looking where its answer is ambiguous; (7) publish, guarded by the claim.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from uuid import uuid4
+
+from tidegate import telemetry
+from tidegate.catalog.base import Catalog, Viewer
+from tidegate.domain.errors import (
+    BadTransition,
+    Busy,
+    CatalogDown,
+    ClientGone,
+    ClientStalled,
+    Conflict,
+    DigestMismatch,
+    Draining,
+    Gone,
+    Invalid,
+    SizeMismatch,
+    StoreBroke,
+    StoreDown,
+    StoreError,
+    StoreReadOnly,
+    TidegateError,
+    TooLarge,
+)
+from tidegate.domain.image import Image
+from tidegate.domain.policy import Caller, Policy
+from tidegate.domain.status import GONE, Event
+from tidegate.domain.upload import Failure, Sent, Upload
+from tidegate.killpoints import kill_point
+from tidegate.services.removals import Removals
+from tidegate.settings import Locations as LocationSettings
+from tidegate.settings import Uploads as UploadSettings
+from tidegate.stores.base import Store
+from tidegate.telemetry import log
+from tidegate.transfer.digest import DigestPool
+from tidegate.transfer.memory import Arena
+from tidegate.transfer.parts import plan
+from tidegate.transfer.upload import Sending, Source
+
+PROGRESS_EVERY = 2.0
+"""Seconds, at most, between two looks of an attempt at its own row."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """What the client says of the bytes to come. ``length`` is the body's framing (None:
+    unknown), ``size`` what it announced (bytes); ``digests`` maps hashlib's names to hex."""
+
+    length: int | None = None
+    size: int | None = None
+    digests: Mapping[str, str] = field(default_factory=dict)
+
+
+class Uploads:
+    def __init__(
+        self,
+        catalog: Catalog,
+        stores: Mapping[str, Store],
+        policy: Policy,
+        removals: Removals,
+        *,
+        settings: UploadSettings,
+        locations: LocationSettings,
+        default_store: str,
+        arena: Arena,
+        digests: DigestPool,
+        node: str,
+    ) -> None:
+        self._catalog = catalog
+        self._stores = stores
+        self._policy = policy
+        self._removals = removals
+        self._settings = settings
+        self._locations = locations
+        self._default_store = default_store
+        self._arena = arena
+        self._digests = digests
+        self._node = node
+        self._broken = Event.BREAK if settings.on_broken == "killed" else Event.RELEASE
+        self._draining = False
+        self._running = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def drain(self) -> None:
+        """Take no new uploads; the running ones go on."""
+        self._draining = True
+
+    async def wait_for_idle(self) -> None:
+        """Until no upload runs, and none is being put back."""
+        await self._idle.wait()
+
+    async def attempts(self, caller: Caller, image_id: str) -> list[Upload]:
+        image = await self._catalog.get_image(image_id, _viewer(caller))
+        self._policy.require(caller, "get_image", image)
+        return await self._catalog.uploads_of(image_id)
+
+    async def refuse(self, caller: Caller, image_id: str) -> None:
+        """Kill a queued image whose data cannot even begin (API v1: a wrong content type)."""
+        image = await self._catalog.get_image(image_id, _viewer(caller))
+        self._policy.require(caller, "upload_image", image)
+        await self._catalog.advance(image_id, Event.REFUSE)
+
+    async def upload(
+        self,
+        caller: Caller,
+        image_id: str,
+        source: Source,
+        expected: Expected,
+        *,
+        store_id: str | None = None,
+        request_id: str | None = None,
+    ) -> Image:
+        """Fill a queued image. Refusals before the claim leave it queued; from the claim on,
+        whatever happens, nothing of a failed attempt stays in the store, and the image says why.
+
+        NotFound, Forbidden, BadTransition, Invalid, TooLarge, Busy before; ClientGone,
+        SizeMismatch, DigestMismatch, TooLarge, StoreError, Gone after.
+        """
+        image = await self._catalog.get_image(image_id, _viewer(caller))
+        self._policy.require(caller, "upload_image", image)
+        if image.was_active and not (caller.is_admin or self._locations.allow_refill):
+            raise Conflict("The image was active before; its data cannot be replaced.")
+        store = self._store(store_id)
+        expected = _with_declared(expected, image)
+        size = expected.length if expected.size is None else expected.size
+        self._admit(size)
+        cut = plan(
+            size,
+            framed=expected.length is not None,
+            start=self._settings.part_size,
+            budget=self._settings.memory_budget,
+            limits=store.limits,
+        )
+        attempt = uuid4().hex
+        upload = Upload(
+            id=attempt,
+            image_id=image.id,
+            store=store.id,
+            key=f"{image.id}/{attempt}",
+            node=self._node,
+            expected_size=size,
+        )
+        sending = Sending(
+            source,
+            store,
+            upload.key,
+            plan=cut,
+            arena=self._arena,
+            digests=self._digests.open(self._algorithms(expected)),
+            in_flight=self._settings.part_concurrency,
+            max_size=self._settings.max_image_size,
+            expected_size=expected.size,
+            began=lambda upload_id: self._catalog.upload_began(attempt, upload_id),
+        )
+        kill_point("before_claim")
+        await self._catalog.start_upload(upload, lease=self._settings.lease)
+        kill_point("after_claim")
+        telemetry.UPLOADS_STARTED.inc()
+        with telemetry.UPLOADS_RUNNING.track_inprogress():
+            # shielded pieces go on when the request is cancelled, so the count is theirs
+            self._count(1)
+            try:
+                return await self._claimed(upload, sending, expected, request_id)
+            finally:
+                self._count(-1)
+
+    def _count(self, change: int) -> None:
+        self._running += change
+        if self._running:
+            self._idle.clear()
+        else:
+            self._idle.set()
+
+    def _admit(self, size: int | None) -> None:
+        if self._draining:
+            raise Draining("This server is stopping; send the data again in a moment.")
+        if size is not None and size > self._settings.max_image_size:
+            raise TooLarge(
+                f"An image of {size} bytes is larger than max_image_size "
+                f"({self._settings.max_image_size} bytes) allows."
+            )
+        if self._arena.waiting >= self._settings.max_waiting:
+            raise Busy(
+                f"{self._arena.waiting} uploads are waiting for memory already; "
+                "send the data again later."
+            )
+
+    def _store(self, store_id: str | None) -> Store:
+        store = self._stores.get(store_id or self._default_store)
+        if store is None:
+            raise Invalid(f"Store for identifier {store_id} not found")
+        if not store.can.write:
+            raise StoreReadOnly(store.id, "it takes no data")
+        return store
+
+    def _algorithms(self, expected: Expected) -> list[str]:
+        return sorted({*self._settings.digests, *expected.digests})
+
+    async def _claimed(
+        self, upload: Upload, sending: Sending, expected: Expected, request_id: str | None
+    ) -> Image:
+        begun = time.monotonic()
+        try:
+            async with sending, asyncio.TaskGroup() as group:
+                beat = group.create_task(self._keep_alive(upload, sending))
+                image = await self._send(upload, sending, expected)
+                beat.cancel()
+        except BaseException as failures:
+            error = _first(failures)
+            failure = _failure(error, sending.step, request_id)
+            await asyncio.shield(self._put_back(upload, sending, error, failure))
+            raise _answer(error, failure) from error
+        telemetry.UPLOADS.labels("done").inc()
+        log.info("upload done", image=image.id, store=upload.store, bytes=image.size,
+                 seconds=round(time.monotonic() - begun, 3), request_id=request_id)  # fmt: skip
+        return image
+
+    async def _send(self, upload: Upload, sending: Sending, expected: Expected) -> Image:
+        if expected.size is not None and expected.length not in (None, expected.size):
+            assert expected.length is not None
+            raise SizeMismatch(expected.size, expected.length)
+        sent = await sending.run()
+        sending.step = "verify"
+        _verify(sent, expected)
+        kill_point("after_verify")
+        sending.step = "record"
+        await self._catalog.upload_completing(upload.id, sent)
+        await sending.finish()
+        sending.step = "publish"
+        kill_point("before_commit")
+        image = await self._publish(upload.id, sent)
+        kill_point("after_commit")
+        return image
+
+    async def _publish(self, attempt: str, sent: Sent, tries: int = 3) -> Image:
+        while True:
+            try:
+                return await self._catalog.publish_upload(attempt, sent)
+            except CatalogDown:
+                # the commit may or may not have happened; saying it again is safe
+                tries -= 1
+                if not tries:
+                    raise
+
+    async def _keep_alive(self, upload: Upload, sending: Sending) -> None:
+        """Renew the lease while the attempt runs; its own deadlines end it when it is stuck."""
+        lease = self._settings.lease
+        renewed = time.monotonic()
+        while True:
+            await asyncio.sleep(min(lease / 3, PROGRESS_EVERY))
+            try:
+                await self._catalog.renew_upload(upload.id, sending.received, lease=lease)
+            except CatalogDown:
+                if time.monotonic() - renewed > lease:
+                    raise
+            else:
+                renewed = time.monotonic()
+
+    async def _put_back(
+        self, upload: Upload, sending: Sending, error: BaseException, failure: Failure
+    ) -> None:
+        """Leave nothing of the attempt; never raises. What cannot be done now is the janitor's."""
+        telemetry.UPLOADS.labels(failure.reason).inc()
+        report = log.info if isinstance(error, ClientGone) else log.error
+        report("upload broke", image=upload.image_id, store=upload.store, reason=failure.reason,
+               where=failure.where, bytes=sending.received, request_id=failure.request_id,
+               error=failure.message)  # fmt: skip
+        if isinstance(error, CatalogDown) and sending.step == "publish":
+            return  # it may be published: whoever reads the catalog next decides
+        leftovers = await self._removals.take_back(
+            upload, sending.upload_id, completing=sending.finishing
+        )
+        try:
+            await self._catalog.fail_upload(upload.id, failure, self._broken, leftovers=leftovers)
+        except TidegateError as late:
+            log.warning("upload left to the janitor", image=upload.image_id, error=late.message)
+
+
+def _viewer(caller: Caller) -> Viewer:
+    return Viewer(project=caller.project, admin=caller.is_admin)
+
+
+def _with_declared(expected: Expected, image: Image) -> Expected:
+    """Add what an earlier API v1 call announced of the data."""
+    digests = dict(expected.digests)
+    if image.declared_checksum:
+        digests.setdefault("md5", image.declared_checksum.lower())
+    size = expected.size if expected.size is not None else image.declared_size
+    return Expected(length=expected.length, size=size, digests=digests)
+
+
+def _verify(sent: Sent, expected: Expected) -> None:
+    if expected.size is not None and sent.size != expected.size:
+        raise SizeMismatch(expected.size, sent.size)
+    for algorithm, announced in expected.digests.items():
+        if sent.digests[algorithm] != announced:
+            raise DigestMismatch(algorithm, announced, sent.digests[algorithm])
+
+
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _failure(error: BaseException, where: str, request_id: str | None) -> Failure:
+    reasons: list[tuple[type[BaseException], str]] = [
+        (ClientStalled, "client_stalled"),
+        (ClientGone, "client_gone"),
+        (SizeMismatch, "size_mismatch"),
+        (DigestMismatch, "digest_mismatch"),
+        (TooLarge, "too_large"),
+        (StoreError, "store"),
+        (CatalogDown, "catalog"),
+        (asyncio.CancelledError, "drained"),
+    ]
+    if isinstance(error, BadTransition):
+        reason = "deleted" if error.status in GONE else "taken_over"
+    else:
+        reason = next((word for kind, word in reasons if isinstance(error, kind)), "internal")
+    message = error.message if isinstance(error, TidegateError) else ""
+    if reason == "drained":
+        message = "The server was stopped while the data came."
+    return Failure(reason, where, message or "An internal error.", request_id)
+
+
+def _answer(error: BaseException, failure: Failure) -> BaseException:
+    """What the client is told; 503 is never among it, since clients send a consumed body again."""
+    if isinstance(error, BadTransition) and failure.reason == "deleted":
+        return Gone("The image was deleted while its data came; the data was removed.")
+    if isinstance(error, StoreDown):
+        return StoreBroke(error.store, error.reason)
+    return error
