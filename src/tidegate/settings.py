@@ -4,6 +4,7 @@ Sizes are bytes and are written "16MiB"; durations are seconds and are written "
 """
 
 import difflib
+import hashlib
 import os
 import re
 import tomllib
@@ -84,8 +85,6 @@ class Uploads(Branch):
 
     @model_validator(mode="after")
     def _sound(self) -> "Uploads":
-        import hashlib
-
         unknown = [name for name in self.digests if name not in hashlib.algorithms_guaranteed]
         if unknown:
             raise ValueError(f"digests: {', '.join(unknown)} is not known to hashlib")

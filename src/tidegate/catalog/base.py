@@ -131,9 +131,7 @@ class Catalog(Protocol):
 
     async def start_upload(self, upload: Upload, *, lease: float) -> Image:
         """queued → saving, claimed by ``upload.id``, with the upload's row and a lease of
-        ``lease`` seconds. NotFound, BadTransition; Invalid when the formats are not set;
-        Conflict when the image was active once and ``refill`` is not allowed to the caller is
-        the service's matter."""
+        ``lease`` seconds. NotFound, BadTransition; Invalid when the formats are not set."""
 
     async def upload_began(self, attempt: str, upload_id: str) -> None:
         """Write the store's upload id, before the first part. BadTransition: lost the claim."""
@@ -155,6 +153,9 @@ class Catalog(Protocol):
         """End an attempt: ``event`` (BREAK or RELEASE) is applied if the claim still holds and
         dropped if not; the failure is recorded; each of ``leftovers`` (a store's upload id, or
         None for the object itself) becomes a removal of the attempt's key. Repeatable."""
+
+    def let_go(self, attempt: str) -> None:
+        """Hold the attempt no longer: once its lease has run out it is anybody's, also ours."""
 
     async def uploads_of(self, image_id: str) -> list[Upload]:
         """All attempts of an image, oldest first."""

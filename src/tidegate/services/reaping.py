@@ -55,6 +55,8 @@ class Reaping:
                             error=error.message)  # fmt: skip
             else:
                 settled += 1
+            finally:
+                self._catalog.let_go(upload.id)
         return settled
 
     async def sweep(self) -> int:

@@ -174,6 +174,7 @@ class Uploads:
             try:
                 return await self._claimed(upload, sending, expected, request_id)
             finally:
+                self._catalog.let_go(attempt)
                 self._count(-1)
 
     def _count(self, change: int) -> None:

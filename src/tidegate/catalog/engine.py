@@ -1,0 +1,220 @@
+"""One URL in, a database to run statements on out; all that differs between engines is here.
+
+SQLite: WAL, ``synchronous=FULL``, one writing connection whose transactions begin IMMEDIATE (a
+deferred one that reads and then writes fails at once when another process writes, whatever the
+busy timeout), and reading connections beside it. PostgreSQL is a second ``case`` in ``_driver``,
+``Clock`` and the aggregate functions below.
+"""
+
+import asyncio
+import json
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiosqlite
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import ColumnElement, Connection, Select, create_engine, event, func
+from sqlalchemy import exc as sql_errors
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from tidegate.domain.errors import CatalogDown
+
+BUSY_TIMEOUT = 10.0
+"""Seconds a statement waits for another process's transaction."""
+
+READERS = 2
+
+_PRAGMAS = (
+    f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT * 1000)}",
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = FULL",
+    "PRAGMA foreign_keys = ON",
+    "PRAGMA cache_size = -16384",
+)
+_DRIVERS = ("sqlite",)
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """The clock of leases. ``name`` tells clocks apart that cannot be compared: SQLite serves one
+    host, so it is the host's boot-time clock, which no step of the wall clock moves, and a
+    reboot makes another one of it."""
+
+    name: str
+
+    def now(self) -> float:
+        """Seconds."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+    @classmethod
+    def of_this_host(cls) -> "Clock":
+        return cls(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip())
+
+
+class Database:
+    """Transactions, and reads beside them. Raises nothing but CatalogDown of its own."""
+
+    def __init__(self, url: str) -> None:
+        self.url = _parse(url)
+        self.clock = Clock.of_this_host()
+        self._writer: AsyncEngine | None = None
+        self._reader: AsyncEngine | None = None
+        self._hot: list[aiosqlite.Connection] = []
+        self._turn = 0
+
+    async def open(self) -> None:
+        await asyncio.to_thread(upgrade, self.url.render_as_string(hide_password=False))
+        driver = self.url.set(drivername="sqlite+aiosqlite")
+        self._writer = create_async_engine(driver, pool_size=1, max_overflow=0, pool_timeout=30)
+        self._reader = create_async_engine(driver, pool_size=READERS, max_overflow=0)
+        for engine in (self._writer, self._reader):
+            event.listen(engine.sync_engine, "connect", _prepare)
+        event.listen(self._writer.sync_engine, "begin", _begin_immediate)
+        with translated():
+            for _ in range(READERS):
+                connection = await aiosqlite.connect(str(self.url.database), isolation_level=None)
+                self._hot.append(connection)
+                for pragma in (*_PRAGMAS, "PRAGMA query_only = ON"):
+                    await connection.execute(pragma)
+
+    async def close(self) -> None:
+        for connection in self._hot:
+            await connection.close()
+        self._hot.clear()
+        for engine in (self._writer, self._reader):
+            if engine is not None:
+                await engine.dispose()
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+        """Commits at the end, rolls back on an exception; durable when it returns."""
+        assert self._writer is not None
+        with translated():
+            async with self._writer.begin() as connection:
+                yield connection
+
+    async def rows(self, statement: Select[Any]) -> Sequence[Mapping[str, Any]]:
+        assert self._reader is not None
+        with translated():
+            async with self._reader.connect() as connection:
+                found = await connection.execute(statement)
+                return list(found.mappings())
+
+    async def hot_row(self, sql: str, parameters: Mapping[str, Any]) -> Sequence[Any] | None:
+        """One row of a statement compiled before (``compiled``), straight on the driver: one hop
+        to a thread instead of many."""
+        self._turn = (self._turn + 1) % len(self._hot)
+        with translated():
+            rows = await self._hot[self._turn].execute_fetchall(sql, parameters)
+        return next(iter(rows), None)
+
+
+def upgrade(url: str) -> None:
+    """Bring the schema to the newest version, under the database's own write lock, so that any
+    number of processes may do it at once. CatalogDown in one line."""
+    engine = create_engine(_parse(url), connect_args={"timeout": BUSY_TIMEOUT})
+    event.listen(engine, "connect", _prepare)
+    event.listen(engine, "begin", _begin_immediate)
+    config = Config()
+    config.set_main_option("script_location", "tidegate:catalog/migrations")
+    config.set_main_option("path_separator", "os")
+    try:
+        with translated(), engine.begin() as connection:
+            _check(connection)
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    finally:
+        engine.dispose()
+
+
+def compiled(statement: Select[Any]) -> tuple[str, dict[str, Any]]:
+    """The statement's text for ``hot_row``, with ``:name`` parameters, and the values of those
+    that it holds by itself."""
+    found = statement.compile(
+        dialect=sqlite.dialect(paramstyle="named"), compile_kwargs={"render_postcompile": True}
+    )
+    return str(found), dict(found.params)
+
+
+def json_array(value: ColumnElement[Any]) -> ColumnElement[Any]:
+    """All values of a group as one JSON array."""
+    return func.json_group_array(value)
+
+
+def json_object(name: ColumnElement[Any], value: ColumnElement[Any]) -> ColumnElement[Any]:
+    """All pairs of a group as one JSON object."""
+    return func.json_group_object(name, value)
+
+
+def json_tuple(*values: ColumnElement[Any]) -> ColumnElement[Any]:
+    return func.json_array(*values)
+
+
+def from_json(text: str) -> Any:
+    return json.loads(text)
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Let nothing of the driver out."""
+    try:
+        yield
+    except (sql_errors.SQLAlchemyError, sqlite3.Error, OSError) as error:
+        cause = error.orig if isinstance(error, sql_errors.DBAPIError) else error
+        raise CatalogDown(_words(str(cause or error))) from error
+
+
+def _words(text: str) -> str:
+    known = {
+        "locked": "The catalog is locked by another process; try again.",
+        "disk is full": "The catalog's disk is full.",
+        "disk I/O error": "The catalog's disk failed.",
+        "readonly": "The catalog is read-only.",
+        "read-only": "The catalog is read-only.",
+        "unable to open": "The catalog's file cannot be opened; is its folder there and writable?",
+        "malformed": "The catalog's file is damaged; restore it from a backup.",
+        "not a database": "The catalog's file is no SQLite database.",
+    }
+    for sign, words in known.items():
+        if sign in text:
+            return words
+    return f"The catalog failed: {text.splitlines()[0][:200] if text else 'no reason given'}"
+
+
+def _parse(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except sql_errors.ArgumentError:
+        raise CatalogDown("catalog.url cannot be read; write it like sqlite:///file.db") from None
+    if parsed.drivername not in _DRIVERS or not parsed.database:
+        raise CatalogDown(
+            f"catalog.url: {parsed.drivername} is not supported; write it like sqlite:///file.db"
+        )
+    return parsed
+
+
+def _prepare(connection: Any, record: object) -> None:
+    # the driver must not begin transactions by itself
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in _PRAGMAS:
+        cursor.execute(pragma)
+    cursor.close()
+
+
+def _begin_immediate(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _check(connection: Connection) -> None:
+    found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
+    if found != "ok":
+        raise CatalogDown("The catalog's file is damaged; restore it from a backup.")

@@ -1,0 +1,323 @@
+"""Statements about images. Each function runs inside the transaction it is given."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from sqlalchemy import and_, delete, exists, func, insert, literal, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.types import String
+
+from tidegate.catalog import tables as t
+from tidegate.catalog.base import ImageChange
+from tidegate.catalog.rows import image_of, image_query, image_values, now, removal_of
+from tidegate.domain.errors import (
+    BadTransition,
+    Conflict,
+    Forbidden,
+    Invalid,
+    NotFound,
+    TooLarge,
+)
+from tidegate.domain.image import Image, Location
+from tidegate.domain.status import GONE, TRANSITIONS, Event, Status, target
+from tidegate.domain.upload import Removal
+
+_i = t.images.c
+_LIVE = [status.value for status in Status if status not in GONE]
+
+
+def no_such_image(image_id: str) -> NotFound:
+    return NotFound(f"No image found with ID {image_id}")
+
+
+async def read(connection: AsyncConnection, image_id: str) -> Image:
+    """As it is in this transaction, whatever its status."""
+    row = (
+        await connection.execute(image_query(literal(None, String())).where(_i.id == image_id))
+    ).one_or_none()
+    if row is None:
+        raise no_such_image(image_id)
+    return image_of(row)
+
+
+async def read_live(connection: AsyncConnection, image_id: str) -> Image:
+    image = await read(connection, image_id)
+    if image.gone:
+        raise no_such_image(image_id)
+    return image
+
+
+async def create(connection: AsyncConnection, image: Image) -> Image:
+    taken = await connection.scalar(select(_i.id).where(_i.id == image.id))
+    if taken is not None:
+        raise Conflict(f"Image ID {image.id} already exists!")
+    moment = now()
+    active = image.status is Status.ACTIVE
+    values = image_values(image) | {
+        "created_at": moment,
+        "updated_at": moment,
+        "was_active": active,
+    }
+    await connection.execute(insert(t.images).values(values))
+    await _put_properties(connection, image.id, image.properties)
+    await _put_tags(connection, image.id, image.tags)
+    for position, location in enumerate(image.locations):
+        await put_location(connection, image.id, position, location)
+    return await read(connection, image.id)
+
+
+async def change(connection: AsyncConnection, image_id: str, wanted: ImageChange) -> Image:
+    legal = _LIVE if wanted.only_in is None else [status.value for status in wanted.only_in]
+    changed = await connection.execute(
+        update(t.images)
+        .where(_i.id == image_id, _i.status.in_(legal))
+        .values({**wanted.fields, "updated_at": now()})
+    )
+    if changed.rowcount == 0:
+        image = await read_live(connection, image_id)
+        raise BadTransition(
+            f"This change is not allowed while the image is {image.status}.", image.status
+        )
+    touched = [*wanted.put, *wanted.drop]
+    if touched:
+        await connection.execute(
+            delete(t.properties).where(
+                t.properties.c.image_id == image_id, t.properties.c.name.in_(touched)
+            )
+        )
+        await _put_properties(connection, image_id, wanted.put)
+    if wanted.tags is not None:
+        await connection.execute(delete(t.tags).where(t.tags.c.image_id == image_id))
+        await _put_tags(connection, image_id, wanted.tags)
+    return await read(connection, image_id)
+
+
+async def set_tag(connection: AsyncConnection, image_id: str, tag: str, limit: int) -> None:
+    await _touch(connection, image_id)
+    c = t.tags.c
+    if await connection.scalar(select(c.tag).where(c.image_id == image_id, c.tag == tag)):
+        return
+    count = await connection.scalar(
+        select(func.count()).select_from(t.tags).where(c.image_id == image_id)
+    )
+    if 0 <= limit <= (count or 0):
+        raise TooLarge(
+            f"Image tag limit exceeded for image {image_id}: The limit has been exceeded on the "
+            f"number of allowed image tags. Attempted: {(count or 0) + 1}, Maximum: {limit}"
+        )
+    await _put_tags(connection, image_id, [tag])
+
+
+async def drop_tag(connection: AsyncConnection, image_id: str, tag: str) -> None:
+    await _touch(connection, image_id)
+    gone = await connection.execute(
+        delete(t.tags).where(t.tags.c.image_id == image_id, t.tags.c.tag == tag)
+    )
+    if gone.rowcount == 0:
+        raise NotFound(f"Image {image_id} has no tag {tag!r}.")
+
+
+async def advance(connection: AsyncConnection, image_id: str, event: Event, **fields: Any) -> Image:
+    """The one way a status changes when no attempt's claim is asked for."""
+    row = TRANSITIONS[event]
+    if row.target is Status.ACTIVE:
+        fields["was_active"] = True
+    changed = await connection.execute(
+        update(t.images)
+        .where(_i.id == image_id, _i.status.in_(sorted(row.sources)))
+        .values({"status": row.target.value, "updated_at": now(), **fields})
+    )
+    if changed.rowcount == 0:
+        raise await refused(connection, image_id, event)
+    return await read(connection, image_id)
+
+
+async def refused(connection: AsyncConnection, image_id: str, event: Event) -> Exception:
+    """Why an event was not applied."""
+    image = await read_live(connection, image_id)
+    return BadTransition(
+        f"Image status transition from {image.status} to {target(event)} is not allowed",
+        image.status,
+    )
+
+
+async def remove(connection: AsyncConnection, image_id: str) -> list[Removal]:
+    row = TRANSITIONS[Event.DELETE]
+    moment = now()
+    changed = await connection.execute(
+        update(t.images)
+        .where(
+            _i.id == image_id,
+            _i.status.in_(sorted(row.sources)),
+            _i.protected.is_(False),
+        )
+        .values(status=row.target.value, deleted_at=moment, updated_at=moment)
+    )
+    if changed.rowcount == 0:
+        image = await read_live(connection, image_id)
+        if image.protected:
+            raise Forbidden(f"Image {image_id} is protected and cannot be deleted.")
+        raise await refused(connection, image_id, Event.DELETE)
+    image = await read(connection, image_id)
+    return await _removals(connection, image_id, image.locations)
+
+
+async def add_location(
+    connection: AsyncConnection,
+    image_id: str,
+    location: Location,
+    *,
+    size: int | None,
+    position: int | None,
+    limit: int,
+    fields: Mapping[str, object],
+) -> Image:
+    await _touch(connection, image_id)  # takes the row's lock
+    image = await read(connection, image_id)
+    if image.status not in (Status.QUEUED, Status.ACTIVE):
+        raise BadTransition(
+            f"It's not allowed to add locations if image status is {image.status}.", image.status
+        )
+    if any((old.store, old.key) == (location.store, location.key) for old in image.locations):
+        raise Conflict("The image has this location already.")
+    if 0 <= limit <= len(image.locations):
+        raise TooLarge(
+            "The limit has been exceeded on the number of allowed image locations. "
+            f"Attempted: {len(image.locations) + 1}, Maximum: {limit}"
+        )
+    at = len(image.locations) if position is None else min(position, len(image.locations))
+    await connection.execute(
+        update(t.locations)
+        .where(t.locations.c.image_id == image_id, t.locations.c.position >= at)
+        .values(position=t.locations.c.position + 1)
+    )
+    await put_location(connection, image_id, at, location)
+    learnt = {
+        name: value
+        for name, value in {"size": size, **fields}.items()
+        if getattr(image, name) is None and value is not None
+    }
+    if image.status is Status.ACTIVE:
+        if learnt:
+            await connection.execute(update(t.images).where(_i.id == image_id).values(learnt))
+        return await read(connection, image_id)
+    need_formats(image)
+    return await advance(connection, image_id, Event.REGISTER, **learnt)
+
+
+async def remove_location(
+    connection: AsyncConnection, image_id: str, index: int
+) -> tuple[Image, list[Removal]]:
+    await _touch(connection, image_id)  # takes the row's lock
+    image = await read(connection, image_id)
+    if image.status is not Status.ACTIVE:
+        raise BadTransition(
+            f"It's not allowed to remove locations if image status is {image.status}.",
+            image.status,
+        )
+    if not -1 <= index < len(image.locations) or not image.locations:
+        raise Invalid("Invalid position for removing a location.")
+    gone = image.locations[index]
+    c = t.locations.c
+    await connection.execute(
+        delete(t.locations).where(c.image_id == image_id, c.store == gone.store, c.key == gone.key)
+    )
+    if len(image.locations) == 1:
+        if image.protected:
+            raise Forbidden(f"Image {image_id} is protected; its last location cannot be removed.")
+        cleared = dict.fromkeys(
+            ("size", "virtual_size", "checksum", "hash_algo", "hash_value", "crc64nvme", "claim")
+        )
+        await advance(connection, image_id, Event.UNREGISTER, **cleared)
+    removals = await _removals(connection, image_id, [gone])
+    return await read(connection, image_id), removals
+
+
+def need_formats(image: Image) -> None:
+    missing = [name for name in ("disk_format", "container_format") if getattr(image, name) is None]
+    if missing:
+        word = "Property" if len(missing) == 1 else "Properties"
+        raise Invalid(f"{word} {', '.join(missing)} must be set prior to saving data.")
+
+
+async def put_location(
+    connection: AsyncConnection, image_id: str, position: int, location: Location
+) -> None:
+    await connection.execute(
+        insert(t.locations).values(
+            image_id=image_id,
+            position=position,
+            store=location.store,
+            key=location.key,
+            own=location.own,
+            metadata=dict(location.metadata),
+        )
+    )
+
+
+async def put_removal(
+    connection: AsyncConnection, store: str, key: str, upload_id: str | None
+) -> Removal:
+    row = (
+        (
+            await connection.execute(
+                insert(t.removals)
+                .values(store=store, key=key, upload_id=upload_id, attempts=0, created_at=now())
+                .returning(t.removals)
+            )
+        )
+        .mappings()
+        .one()
+    )
+    return removal_of(row)
+
+
+async def _removals(
+    connection: AsyncConnection, image_id: str, locations: Iterable[Location]
+) -> list[Removal]:
+    """Write down what must go: our own bytes that no other live image points to."""
+    c = t.locations.c
+    found = []
+    for location in locations:
+        if not location.own:
+            continue
+        used = await connection.scalar(
+            select(
+                exists().where(
+                    and_(
+                        c.store == location.store,
+                        c.key == location.key,
+                        c.image_id != image_id,
+                        c.image_id == _i.id,
+                        _i.status != Status.DELETED,
+                    )
+                )
+            )
+        )
+        if not used:
+            found.append(await put_removal(connection, location.store, location.key, None))
+    return found
+
+
+async def _touch(connection: AsyncConnection, image_id: str) -> None:
+    changed = await connection.execute(
+        update(t.images).where(_i.id == image_id, _i.status.in_(_LIVE)).values(updated_at=now())
+    )
+    if changed.rowcount == 0:
+        raise no_such_image(image_id)
+
+
+async def _put_properties(
+    connection: AsyncConnection, image_id: str, values: Mapping[str, str | None]
+) -> None:
+    if values:
+        await connection.execute(
+            insert(t.properties),
+            [{"image_id": image_id, "name": k, "value": v} for k, v in values.items()],
+        )
+
+
+async def _put_tags(connection: AsyncConnection, image_id: str, tags: Iterable[str]) -> None:
+    rows = [{"image_id": image_id, "tag": tag} for tag in dict.fromkeys(tags)]
+    if rows:
+        await connection.execute(insert(t.tags), rows)

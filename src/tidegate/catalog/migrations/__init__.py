@@ -1,0 +1,1 @@
+"""Schema migrations (Alembic); a migration that has landed is never edited."""

@@ -1,0 +1,13 @@
+"""Run by Alembic on the connection that ``catalog.engine`` hands over, already in a transaction."""
+
+from alembic import context
+
+from tidegate.catalog.tables import metadata
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=metadata,
+    render_as_batch=True,
+    transaction_per_migration=False,
+)
+context.run_migrations()

@@ -1,0 +1,119 @@
+"""Listing images: who sees what, filters, and pages by key instead of by offset."""
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, and_, exists, func, literal, or_, true
+from sqlalchemy.types import String
+
+from tidegate.catalog import tables as t
+from tidegate.catalog.base import Condition, ImageQuery
+from tidegate.catalog.rows import image_query
+from tidegate.domain.errors import Invalid
+from tidegate.domain.image import Image, Visibility
+
+_OPERATORS: dict[str, Callable[[Any, Any], ColumnElement[bool]]] = {
+    "eq": operator.eq,
+    "ne": operator.ne,
+    "gt": operator.gt,
+    "ge": operator.ge,
+    "lt": operator.lt,
+    "le": operator.le,
+    "in": lambda column, values: column.in_(list(values)),
+}
+
+
+def image_page(query: ImageQuery, marker: Image | None) -> Select[Any]:
+    """``marker`` is the image of ``query.marker``, which the viewer may see."""
+    project = literal(query.viewer.project, String())
+    statement = image_query(project).where(
+        t.images.c.status.not_in(sorted(query.without)), _seen(query, project)
+    )
+    if query.hidden is not None:
+        statement = statement.where(t.images.c.hidden.is_(query.hidden))
+    for condition in query.conditions:
+        statement = statement.where(_holds(condition))
+    keys = _keys(query)
+    if marker is not None:
+        statement = statement.where(_after(keys, marker))
+    for column, descending in keys:
+        ordered = _sortable(column)
+        statement = statement.order_by(ordered.desc() if descending else ordered.asc())
+    return statement.limit(query.limit)
+
+
+def _seen(query: ImageQuery, project: ColumnElement[Any]) -> ColumnElement[bool]:
+    i, m = t.images.c, t.members.c
+    base: ColumnElement[bool] = true()
+    if not query.viewer.admin:
+        is_member = exists().where(m.image_id == i.id, m.member == project, m.deleted_at.is_(None))
+        if query.member_status != "all":
+            is_member = is_member.where(m.status == query.member_status)
+        base = or_(
+            i.owner == project,
+            i.visibility.in_([Visibility.PUBLIC, Visibility.COMMUNITY]),
+            and_(i.visibility == Visibility.SHARED, is_member),
+        )
+    match query.visibility:
+        case None if query.viewer.admin and query.viewer.project is None:
+            return base
+        case None:
+            return and_(base, or_(i.visibility != Visibility.COMMUNITY, i.owner == project))
+        case "all":
+            return base
+        case visibility:
+            return and_(base, i.visibility == visibility)
+
+
+def _holds(condition: Condition) -> ColumnElement[bool]:
+    compare = _OPERATORS[condition.op]
+    kind, _, name = condition.column.partition(":")
+    if kind == "property":
+        return exists().where(
+            t.properties.c.image_id == t.images.c.id,
+            t.properties.c.name == name,
+            compare(t.properties.c.value, condition.value),
+        )
+    if kind == "tag":
+        return exists().where(
+            t.tags.c.image_id == t.images.c.id, compare(t.tags.c.tag, condition.value)
+        )
+    return compare(t.images.c[condition.column], condition.value)
+
+
+def _keys(query: ImageQuery) -> list[tuple[str, bool]]:
+    keys = list(query.sort)
+    # one direction given: the tie-breakers follow it
+    descending = keys[0][1] if len(keys) == 1 else True
+    for column in ("created_at", "id"):
+        if column not in [name for name, _ in keys]:
+            keys.append((column, descending))
+    return keys
+
+
+def _sortable(name: str) -> ColumnElement[Any]:
+    """Nulls sort as the empty value, on every engine alike."""
+    column = t.images.c[name]
+    if not column.nullable:
+        return column
+    return func.coalesce(column, "" if isinstance(column.type, String) else 0)
+
+
+def _after(keys: list[tuple[str, bool]], marker: Image) -> ColumnElement[bool]:
+    """Rows strictly behind the marker's, in the order of ``keys``."""
+    alternatives = []
+    equal: list[ColumnElement[bool]] = []
+    for name, descending in keys:
+        column = _sortable(name)
+        value = getattr(marker, name)
+        if value is None:
+            value = "" if isinstance(t.images.c[name].type, String) else 0
+        beyond = column < value if descending else column > value
+        alternatives.append(and_(*equal, beyond))
+        equal.append(column == value)
+    return or_(*alternatives)
+
+
+def unknown_marker(marker: str) -> Invalid:
+    return Invalid(f"No image found with ID {marker}: the marker must be an image you may see.")

@@ -1,0 +1,159 @@
+"""Rows to values and back, and the one query that reads a whole image."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, and_, bindparam, exists, or_, select, true
+
+from tidegate.catalog import tables as t
+from tidegate.catalog.engine import from_json, json_array, json_object, json_tuple
+from tidegate.domain.image import Image, Location, Visibility
+from tidegate.domain.status import GONE, Status
+from tidegate.domain.upload import Failure, Removal, Sent, Upload, UploadState
+
+_STATUS = {status.value: status for status in Status}
+_VISIBILITY = {visibility.value: visibility for visibility in Visibility}
+
+_COLUMNS = tuple(t.images.c.keys())
+_AT = {name: index for index, name in enumerate(_COLUMNS)}
+_PROPERTIES, _TAGS, _LOCATIONS, _MEMBER = range(len(_COLUMNS), len(_COLUMNS) + 4)
+_PLAIN = tuple(name for name in _COLUMNS if name not in ("status", "visibility", "crc64nvme"))
+
+
+def now() -> int:
+    """Microseconds since 1970, for the record; nothing is ever decided by them."""
+    return time.time_ns() // 1000
+
+
+def image_query(project: ColumnElement[Any]) -> Select[Any]:
+    """All of an image in one row: its columns, then its properties, tags and locations as JSON,
+    then the membership status of ``project``."""
+    i = t.images.c
+    properties = select(json_object(t.properties.c.name, t.properties.c.value)).where(
+        t.properties.c.image_id == i.id
+    )
+    tags = select(json_array(t.tags.c.tag)).where(t.tags.c.image_id == i.id)
+    ordered = (
+        select(t.locations)
+        .where(t.locations.c.image_id == i.id)
+        .order_by(t.locations.c.position)
+        .correlate(t.images)
+        .subquery()
+    )
+    locations = select(
+        json_array(json_tuple(ordered.c.store, ordered.c.key, ordered.c.own, ordered.c.metadata))
+    )
+    return select(
+        t.images,
+        properties.scalar_subquery().label("properties"),
+        tags.scalar_subquery().label("tags"),
+        locations.scalar_subquery().label("locations"),
+        membership(project).label("member_status"),
+    )
+
+
+def membership(project: ColumnElement[Any]) -> ColumnElement[Any]:
+    m = t.members.c
+    return (
+        select(m.status)
+        .where(m.image_id == t.images.c.id, m.member == project, m.deleted_at.is_(None))
+        .scalar_subquery()
+    )
+
+
+def visible_to(project: ColumnElement[Any], *, admin: bool) -> ColumnElement[bool]:
+    """Who may see an image that they name by its id."""
+    if admin:
+        return true()
+    i, m = t.images.c, t.members.c
+    is_member = exists().where(m.image_id == i.id, m.member == project, m.deleted_at.is_(None))
+    return or_(
+        i.owner == project,
+        i.owner.is_(None),
+        i.visibility.in_([Visibility.PUBLIC, Visibility.COMMUNITY]),
+        and_(i.visibility == Visibility.SHARED, is_member),
+    )
+
+
+def one_image(*, admin: bool) -> Select[Any]:
+    """Parameters: ``id`` and ``project``."""
+    project: ColumnElement[Any] = bindparam("project")
+    return image_query(project).where(
+        t.images.c.id == bindparam("id"),
+        t.images.c.status.not_in(sorted(GONE)),
+        visible_to(project, admin=admin),
+    )
+
+
+def image_of(row: Any) -> Image:
+    """A row of ``image_query``."""
+    fields: dict[str, Any] = {name: row[_AT[name]] for name in _PLAIN}
+    for flag in ("protected", "hidden", "was_active"):
+        fields[flag] = bool(fields[flag])
+    crc = row[_AT["crc64nvme"]]
+    properties, tags, locations = row[_PROPERTIES], row[_TAGS], row[_LOCATIONS]
+    return Image(
+        **fields,
+        status=_STATUS[row[_AT["status"]]],
+        visibility=_VISIBILITY[row[_AT["visibility"]]],
+        crc64nvme=None if crc is None else int(crc),
+        properties={} if properties == "{}" else from_json(properties),
+        tags=() if tags == "[]" else tuple(sorted(from_json(tags))),
+        locations=() if locations == "[]" else tuple(map(_location, from_json(locations))),
+        member_status=row[_MEMBER],
+    )
+
+
+def _location(item: list[Any]) -> Location:
+    store, key, own, metadata = item
+    return Location(store, key, from_json(metadata), own=bool(own))
+
+
+def image_values(image: Image) -> dict[str, Any]:
+    """The row of a new image."""
+    values: dict[str, Any] = {name: getattr(image, name) for name in _PLAIN}
+    values["status"] = image.status.value
+    values["visibility"] = image.visibility.value
+    values["crc64nvme"] = None if image.crc64nvme is None else str(image.crc64nvme)
+    return values
+
+
+def upload_of(row: Mapping[str, Any]) -> Upload:
+    sent = None
+    if row["sent_size"] is not None:
+        crc = row["sent_crc64nvme"]
+        sent = Sent(
+            row["sent_size"],
+            row["sent_digests"],
+            None if crc is None else int(crc),
+            row["sent_parts"],
+        )
+    failure = None
+    if row["failure_reason"] is not None:
+        failure = Failure(
+            row["failure_reason"],
+            row["failure_where"],
+            row["failure_message"],
+            row["failure_request_id"],
+        )
+    return Upload(
+        id=row["id"],
+        image_id=row["image_id"],
+        store=row["store"],
+        key=row["key"],
+        state=UploadState(row["state"]),
+        upload_id=row["upload_id"],
+        node=row["node"],
+        expected_size=row["expected_size"],
+        received=row["received"],
+        sent=sent,
+        failure=failure,
+        started_at=row["started_at"],
+        updated_at=row["updated_at"],
+        ended_at=row["ended_at"],
+    )
+
+
+def removal_of(row: Mapping[str, Any]) -> Removal:
+    return Removal(row["id"], row["store"], row["key"], row["upload_id"], row["attempts"])

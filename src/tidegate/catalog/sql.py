@@ -1,0 +1,202 @@
+"""The catalog on a SQL database."""
+
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy import delete, select, text, update
+
+from tidegate.catalog import images, uploads
+from tidegate.catalog import tables as t
+from tidegate.catalog.base import ImageChange, ImageQuery, Viewer
+from tidegate.catalog.engine import Database, compiled
+from tidegate.catalog.query import image_page, unknown_marker
+from tidegate.catalog.rows import image_of, one_image, upload_of
+from tidegate.domain.errors import NotFound
+from tidegate.domain.image import Image, Location
+from tidegate.domain.status import INITIAL, Event
+from tidegate.domain.upload import Failure, Removal, Sent, Upload, UploadState
+
+_ONE_IMAGE = {admin: compiled(one_image(admin=admin)) for admin in (True, False)}
+
+
+class SqlCatalog:
+    """See ``catalog.base.Catalog``. One instance is one holder of attempts: it remembers the
+    fence of each attempt that it started or took over."""
+
+    def __init__(self, url: str) -> None:
+        self._database = Database(url)
+        self._fences: dict[str, int] = {}
+
+    async def open(self) -> None:
+        await self._database.open()
+
+    async def close(self) -> None:
+        await self._database.close()
+
+    async def ping(self) -> None:
+        await self._database.rows(select(text("1")))
+
+    # images
+
+    async def create_image(self, image: Image) -> Image:
+        assert image.status in INITIAL
+        async with self._database.transaction() as connection:
+            return await images.create(connection, image)
+
+    async def get_image(self, image_id: str, viewer: Viewer) -> Image:
+        sql, constants = _ONE_IMAGE[viewer.admin]
+        row = await self._database.hot_row(
+            sql, {**constants, "id": image_id, "project": viewer.project}
+        )
+        if row is None:
+            raise images.no_such_image(image_id)
+        return image_of(row)
+
+    async def list_images(self, query: ImageQuery) -> list[Image]:
+        marker = None
+        if query.marker is not None:
+            try:
+                marker = await self.get_image(query.marker, query.viewer)
+            except NotFound:
+                raise unknown_marker(query.marker) from None
+        rows = await self._database.rows(image_page(query, marker))
+        return [image_of(tuple(row.values())) for row in rows]
+
+    async def change_image(self, image_id: str, change: ImageChange) -> Image:
+        async with self._database.transaction() as connection:
+            return await images.change(connection, image_id, change)
+
+    async def set_tag(self, image_id: str, tag: str, *, limit: int) -> None:
+        async with self._database.transaction() as connection:
+            await images.set_tag(connection, image_id, tag, limit)
+
+    async def drop_tag(self, image_id: str, tag: str) -> None:
+        async with self._database.transaction() as connection:
+            await images.drop_tag(connection, image_id, tag)
+
+    async def advance(self, image_id: str, event: Event) -> Image:
+        async with self._database.transaction() as connection:
+            return await images.advance(connection, image_id, event)
+
+    async def delete_image(self, image_id: str) -> list[Removal]:
+        async with self._database.transaction() as connection:
+            return await images.remove(connection, image_id)
+
+    async def add_location(
+        self,
+        image_id: str,
+        location: Location,
+        *,
+        size: int | None,
+        position: int | None,
+        limit: int,
+        fields: Mapping[str, object],
+    ) -> Image:
+        async with self._database.transaction() as connection:
+            return await images.add_location(
+                connection,
+                image_id,
+                location,
+                size=size,
+                position=position,
+                limit=limit,
+                fields=fields,
+            )
+
+    async def remove_location(self, image_id: str, index: int) -> tuple[Image, list[Removal]]:
+        async with self._database.transaction() as connection:
+            return await images.remove_location(connection, image_id, index)
+
+    # uploads
+
+    async def start_upload(self, upload: Upload, *, lease: float) -> Image:
+        async with self._database.transaction() as connection:
+            image = await uploads.start(connection, upload, self._database.clock, lease)
+        self._fences[upload.id] = 1
+        return image
+
+    async def upload_began(self, attempt: str, upload_id: str) -> None:
+        await self._renew(attempt, state=UploadState.WRITING.value, upload_id=upload_id)
+
+    async def renew_upload(self, attempt: str, received: int, *, lease: float) -> None:
+        await self._renew(
+            attempt, received=received, **uploads.lease_values(self._database.clock, lease)
+        )
+
+    async def upload_completing(self, attempt: str, sent: Sent) -> None:
+        await self._renew(
+            attempt,
+            state=UploadState.COMPLETING.value,
+            received=sent.size,
+            sent_size=sent.size,
+            sent_digests=dict(sent.digests),
+            sent_crc64nvme=None if sent.crc64nvme is None else str(sent.crc64nvme),
+            sent_parts=sent.parts,
+        )
+
+    async def publish_upload(self, attempt: str, sent: Sent) -> Image:
+        async with self._database.transaction() as connection:
+            image = await uploads.publish(connection, attempt, self._fence(attempt), sent)
+        self.let_go(attempt)
+        return image
+
+    async def fail_upload(
+        self, attempt: str, failure: Failure, event: Event, *, leftovers: Sequence[str | None]
+    ) -> list[Removal]:
+        async with self._database.transaction() as connection:
+            removals = await uploads.fail(
+                connection, attempt, self._fence(attempt), failure, event, leftovers
+            )
+        self.let_go(attempt)
+        return removals
+
+    def let_go(self, attempt: str) -> None:
+        self._fences.pop(attempt, None)
+
+    async def uploads_of(self, image_id: str) -> list[Upload]:
+        c = t.uploads.c
+        rows = await self._database.rows(
+            select(t.uploads).where(c.image_id == image_id).order_by(c.started_at, c.id)
+        )
+        return [upload_of(row) for row in rows]
+
+    async def open_uploads(self, attempts: Sequence[str]) -> dict[str, Upload]:
+        rows = await self._database.rows(select(t.uploads).where(t.uploads.c.id.in_(attempts)))
+        return {row["id"]: upload_of(row) for row in rows}
+
+    async def take_over_expired(self, node: str, *, lease: float, limit: int = 50) -> list[Upload]:
+        async with self._database.transaction() as connection:
+            taken = await uploads.take_over(
+                connection, node, self._database.clock, lease, limit, list(self._fences)
+            )
+        self._fences.update({upload.id: fence for upload, fence in taken})
+        return [upload for upload, _ in taken]
+
+    # removals
+
+    async def due_removals(self, *, lease: float, limit: int = 100) -> list[Removal]:
+        async with self._database.transaction() as connection:
+            return await uploads.reserve_removals(connection, self._database.clock, lease, limit)
+
+    async def removal_done(self, removal_id: int) -> None:
+        async with self._database.transaction() as connection:
+            await connection.execute(delete(t.removals).where(t.removals.c.id == removal_id))
+
+    async def removal_failed(self, removal_id: int, message: str, *, retry_in: float) -> None:
+        c = t.removals.c
+        async with self._database.transaction() as connection:
+            await connection.execute(
+                update(t.removals)
+                .where(c.id == removal_id)
+                .values(
+                    attempts=c.attempts + 1,
+                    message=message,
+                    **uploads.lease_values(self._database.clock, retry_in),
+                )
+            )
+
+    def _fence(self, attempt: str) -> int:
+        return self._fences.get(attempt, 0)
+
+    async def _renew(self, attempt: str, **values: object) -> None:
+        async with self._database.transaction() as connection:
+            await uploads.renew(connection, attempt, self._fence(attempt), **values)

@@ -1,0 +1,183 @@
+"""The schema: the one place where a column is named.
+
+Times are microseconds since 1970 (UTC). ``crc64nvme`` is an unsigned 64-bit number as text, since
+databases have none. A lease is ``lease_until`` seconds on the clock named by ``lease_clock`` (see
+``engine``); it is over when it has passed, or when the clock is another one.
+"""
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _image_id() -> Column[str]:
+    return Column("image_id", String(36), ForeignKey("images.id"), nullable=False)
+
+
+images = Table(
+    "images",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("name", String(255)),
+    Column("status", String(16), nullable=False),
+    Column("visibility", String(16), nullable=False),
+    Column("owner", String(255)),
+    Column("protected", Boolean, nullable=False),
+    Column("hidden", Boolean, nullable=False),
+    Column("disk_format", String(32)),
+    Column("container_format", String(32)),
+    Column("min_disk", Integer, nullable=False),
+    Column("min_ram", Integer, nullable=False),
+    Column("size", BigInteger),
+    Column("virtual_size", BigInteger),
+    Column("checksum", String(32)),
+    Column("hash_algo", String(64)),
+    Column("hash_value", String(128)),
+    Column("crc64nvme", String(20)),
+    Column("declared_size", BigInteger),
+    Column("declared_checksum", String(32)),
+    Column("was_active", Boolean, nullable=False),
+    Column("claim", String(32)),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    Column("deleted_at", BigInteger),
+    Index(None, "created_at", "id"),
+    Index(None, "owner", "created_at", "id"),
+    Index(None, "visibility", "created_at", "id"),
+    Index(None, "name"),
+    Index(None, "status", "deleted_at"),
+)
+
+properties = Table(
+    "image_properties",
+    metadata,
+    Column("image_id", String(36), ForeignKey("images.id"), primary_key=True),
+    Column("name", String(255), primary_key=True),
+    Column("value", Text),
+    Index(None, "name", "value"),
+)
+
+tags = Table(
+    "image_tags",
+    metadata,
+    Column("image_id", String(36), ForeignKey("images.id"), primary_key=True),
+    Column("tag", String(255), primary_key=True),
+    Index(None, "tag"),
+)
+
+locations = Table(
+    "image_locations",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    _image_id(),
+    Column("position", Integer, nullable=False),
+    Column("store", String(64), nullable=False),
+    Column("key", Text, nullable=False),
+    Column("own", Boolean, nullable=False),
+    Column("metadata", JSON, nullable=False),
+    Index(None, "image_id", "position"),
+    Index(None, "store", "key"),
+)
+
+members = Table(
+    "image_members",
+    metadata,
+    Column("image_id", String(36), ForeignKey("images.id"), primary_key=True),
+    Column("member", String(255), primary_key=True),
+    Column("status", String(16), nullable=False),
+    Column("can_share", Boolean, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    Column("deleted_at", BigInteger),
+    Index(None, "member", "status"),
+)
+
+uploads = Table(
+    "uploads",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    _image_id(),
+    Column("store", String(64), nullable=False),
+    Column("key", Text, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("upload_id", Text),
+    Column("node", String(255), nullable=False),
+    Column("fence", Integer, nullable=False),
+    Column("lease_clock", String(36)),
+    Column("lease_until", Float),
+    Column("expected_size", BigInteger),
+    Column("received", BigInteger, nullable=False),
+    Column("sent_size", BigInteger),
+    Column("sent_digests", JSON),
+    Column("sent_crc64nvme", String(20)),
+    Column("sent_parts", Integer),
+    Column("failure_reason", String(32)),
+    Column("failure_where", String(64)),
+    Column("failure_message", Text),
+    Column("failure_request_id", String(80)),
+    Column("started_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    Column("ended_at", BigInteger),
+    Index(None, "image_id", "started_at"),
+    Index(None, "ended_at", "lease_until"),
+)
+
+removals = Table(
+    "removals",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("store", String(64), nullable=False),
+    Column("key", Text, nullable=False),
+    Column("upload_id", Text),
+    Column("attempts", Integer, nullable=False),
+    Column("message", Text),
+    Column("lease_clock", String(36)),
+    Column("lease_until", Float),
+    Column("created_at", BigInteger, nullable=False),
+    Index(None, "lease_until"),
+)
+
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("type", String(32), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("owner", String(255)),
+    Column("input", JSON),
+    Column("result", JSON),
+    Column("message", Text, nullable=False),
+    Column("image_id", String(36)),
+    Column("request_id", String(80)),
+    Column("user_id", String(255)),
+    Column("node", String(255)),
+    Column("fence", Integer, nullable=False),
+    Column("lease_clock", String(36)),
+    Column("lease_until", Float),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),
+    Index(None, "owner", "created_at"),
+    Index(None, "image_id"),
+    Index(None, "status", "lease_until"),
+)

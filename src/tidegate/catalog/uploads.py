@@ -1,0 +1,262 @@
+"""Statements about the attempts to fill an image, and about what must go from the stores.
+
+An attempt is held by who knows its fence: a number that each take-over raises. Every statement of
+a holder names it, so that an owner who was given up can change nothing any more.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, exists, insert, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from tidegate.catalog import images
+from tidegate.catalog import tables as t
+from tidegate.catalog.engine import Clock
+from tidegate.catalog.rows import now, removal_of, upload_of
+from tidegate.domain.errors import BadTransition
+from tidegate.domain.image import Image, Location
+from tidegate.domain.status import TRANSITIONS, Event, Status
+from tidegate.domain.upload import OPEN, Failure, Removal, Sent, Upload, UploadState
+
+_u = t.uploads.c
+_i = t.images.c
+_OPEN = sorted(OPEN)
+
+
+async def start(connection: AsyncConnection, upload: Upload, clock: Clock, lease: float) -> Image:
+    row = TRANSITIONS[Event.UPLOAD]
+    changed = await connection.execute(
+        update(t.images)
+        .where(
+            _i.id == upload.image_id,
+            _i.status.in_(sorted(row.sources)),
+            _i.disk_format.is_not(None),
+            _i.container_format.is_not(None),
+        )
+        .values(status=row.target.value, claim=upload.id, updated_at=now())
+    )
+    if changed.rowcount == 0:
+        error = await _why_not(connection, upload.image_id)
+        raise error
+    moment = now()
+    await connection.execute(
+        insert(t.uploads).values(
+            id=upload.id,
+            image_id=upload.image_id,
+            store=upload.store,
+            key=upload.key,
+            state=UploadState.STARTED.value,
+            node=upload.node,
+            fence=1,
+            expected_size=upload.expected_size,
+            received=0,
+            started_at=moment,
+            updated_at=moment,
+            **_lease(clock, lease),
+        )
+    )
+    return await images.read(connection, upload.image_id)
+
+
+async def _why_not(connection: AsyncConnection, image_id: str) -> Exception:
+    image = await images.read_live(connection, image_id)
+    if image.status in TRANSITIONS[Event.UPLOAD].sources:
+        images.need_formats(image)
+    return await images.refused(connection, image_id, Event.UPLOAD)
+
+
+async def renew(
+    connection: AsyncConnection,
+    attempt: str,
+    fence: int,
+    **values: Any,
+) -> None:
+    """Change an attempt's row while its holder still has the image. BadTransition."""
+    still_saving = exists().where(
+        _i.id == _u.image_id, _i.claim == attempt, _i.status == Status.SAVING
+    )
+    changed = await connection.execute(
+        update(t.uploads)
+        .where(_held(attempt, fence), still_saving)
+        .values(updated_at=now(), **values)
+    )
+    if changed.rowcount == 0:
+        raise await lost(connection, attempt)
+
+
+async def lost(connection: AsyncConnection, attempt: str) -> BadTransition:
+    status = await connection.scalar(
+        select(_i.status).join(t.uploads, _u.image_id == _i.id).where(_u.id == attempt)
+    )
+    if status in (Status.DELETED, Status.PENDING_DELETE):
+        return BadTransition("The image was deleted meanwhile.", status)
+    return BadTransition("This upload was given up and taken over by another server.", status)
+
+
+async def publish(connection: AsyncConnection, attempt: str, fence: int, sent: Sent) -> Image:
+    upload = await _row(connection, attempt)
+    row = TRANSITIONS[Event.PUBLISH]
+    if upload["state"] == UploadState.DONE:
+        return await images.read_live(connection, upload["image_id"])
+    held = exists().where(_held(attempt, fence))
+    changed = await connection.execute(
+        update(t.images)
+        .where(
+            _i.id == upload["image_id"],
+            _i.claim == attempt,
+            _i.status.in_(sorted(row.sources)),
+            held,
+        )
+        .values(
+            status=row.target.value,
+            was_active=True,
+            updated_at=now(),
+            size=sent.size,
+            checksum=sent.digests.get("md5"),
+            crc64nvme=None if sent.crc64nvme is None else str(sent.crc64nvme),
+            declared_size=None,
+            declared_checksum=None,
+            **_strongest(sent),
+        )
+    )
+    if changed.rowcount == 0:
+        raise await lost(connection, attempt)
+    await images.put_location(
+        connection, upload["image_id"], 0, Location(upload["store"], upload["key"])
+    )
+    await _end(connection, attempt, UploadState.DONE, received=sent.size)
+    return await images.read(connection, upload["image_id"])
+
+
+async def fail(
+    connection: AsyncConnection,
+    attempt: str,
+    fence: int,
+    failure: Failure,
+    event: Event,
+    leftovers: Sequence[str | None],
+) -> list[Removal]:
+    upload = await _row(connection, attempt)
+    if upload["state"] not in _OPEN or upload["fence"] != fence:
+        return []
+    await _end(
+        connection,
+        attempt,
+        UploadState.FAILED,
+        failure_reason=failure.reason,
+        failure_where=failure.where[:64],
+        failure_message=failure.message,
+        failure_request_id=failure.request_id,
+    )
+    row = TRANSITIONS[event]
+    await connection.execute(
+        update(t.images)
+        .where(
+            _i.id == upload["image_id"],
+            _i.claim == attempt,
+            _i.status.in_(sorted(row.sources)),
+        )
+        .values(status=row.target.value, updated_at=now(), claim=None, size=None)
+    )
+    return [
+        await images.put_removal(connection, upload["store"], upload["key"], upload_id)
+        for upload_id in leftovers
+    ]
+
+
+async def take_over(
+    connection: AsyncConnection,
+    node: str,
+    clock: Clock,
+    lease: float,
+    limit: int,
+    mine: Sequence[str],
+) -> list[tuple[Upload, int]]:
+    """The expired attempts, each now held by ``node``, with their new fences. Not those that
+    this very process is still working on (``mine``): they renew, or end, by themselves."""
+    expired = or_(_u.lease_clock != clock.name, _u.lease_until < clock.now())
+    chosen = (
+        select(_u.id)
+        .where(_u.ended_at.is_(None), expired, _u.id.not_in(mine))
+        .order_by(_u.lease_until)
+        .limit(limit)
+    )
+    rows = (
+        await connection.execute(
+            update(t.uploads)
+            .where(_u.id.in_(chosen.scalar_subquery()), _u.ended_at.is_(None), expired)
+            .values(fence=_u.fence + 1, node=node, updated_at=now(), **_lease(clock, lease))
+            .returning(t.uploads)
+        )
+    ).mappings()
+    return [(upload_of(row), row["fence"]) for row in rows]
+
+
+async def reserve_removals(
+    connection: AsyncConnection, clock: Clock, lease: float, limit: int
+) -> list[Removal]:
+    c = t.removals.c
+    due = or_(c.lease_until.is_(None), c.lease_clock != clock.name, c.lease_until < clock.now())
+    chosen = select(c.id).where(due).order_by(c.id).limit(limit)
+    rows = (
+        await connection.execute(
+            update(t.removals)
+            .where(c.id.in_(chosen.scalar_subquery()))
+            .values(_lease(clock, lease))
+            .returning(t.removals)
+        )
+    ).mappings()
+    return sorted(map(removal_of, rows), key=lambda removal: removal.id)
+
+
+async def _row(connection: AsyncConnection, attempt: str) -> Any:
+    row = (
+        (await connection.execute(select(t.uploads).where(_u.id == attempt).with_for_update()))
+        .mappings()
+        .one_or_none()
+    )
+    if row is None:
+        raise BadTransition("There is no such upload.")
+    return row
+
+
+async def _end(
+    connection: AsyncConnection, attempt: str, state: UploadState, **values: Any
+) -> None:
+    moment = now()
+    await connection.execute(
+        update(t.uploads)
+        .where(_u.id == attempt)
+        .values(
+            state=state.value,
+            ended_at=moment,
+            updated_at=moment,
+            lease_clock=None,
+            lease_until=None,
+            **values,
+        )
+    )
+
+
+def _held(attempt: str, fence: int) -> ColumnElement[bool]:
+    return and_(_u.id == attempt, _u.fence == fence, _u.state.in_(_OPEN))
+
+
+def _lease(clock: Clock, lease: float) -> dict[str, Any]:
+    return {"lease_clock": clock.name, "lease_until": clock.now() + lease}
+
+
+def lease_values(clock: Clock, lease: float) -> dict[str, Any]:
+    """The columns of a lease of ``lease`` seconds from now."""
+    return _lease(clock, lease)
+
+
+def _strongest(sent: Sent) -> dict[str, str | None]:
+    """What becomes ``os_hash_algo`` and ``os_hash_value``."""
+    strong = sorted(
+        (name for name in sent.digests if name != "md5"),
+        key=lambda name: (name == "sha512", len(sent.digests[name])),
+    )
+    name = strong[-1] if strong else None
+    return {"hash_algo": name, "hash_value": None if name is None else sent.digests[name]}

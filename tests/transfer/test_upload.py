@@ -1,0 +1,209 @@
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+
+import pytest
+from awscrt.checksums import crc64nvme
+
+from tidegate.domain.errors import ClientGone, SizeMismatch, StoreBroke, TooLarge
+from tidegate.stores.base import Part
+from tidegate.stores.memory import MemoryStore
+from tidegate.transfer.digest import DigestPool
+from tidegate.transfer.memory import BLOCK, Arena
+from tidegate.transfer.parts import plan
+from tidegate.transfer.upload import Sending
+
+MIB = 2**20
+KEY = "image/attempt"
+
+
+class Bytes:
+    """A source of given bytes, in uneven steps; breaks off after ``breaks_at`` of them."""
+
+    def __init__(self, data: bytes, breaks_at: int | None = None) -> None:
+        self.data = data
+        self.at = 0
+        self.breaks_at = breaks_at
+
+    async def readinto(self, block: memoryview) -> int:
+        if self.breaks_at is not None and self.at >= self.breaks_at:
+            raise ClientGone("gone")
+        count = min(len(block), len(self.data) - self.at, 70_001)
+        block[:count] = self.data[self.at : self.at + count]
+        self.at += count
+        return count
+
+
+class Bench:
+    def __init__(self) -> None:
+        self.arena = Arena(32 * BLOCK)
+        self.pool = DigestPool(2)
+        self.store = MemoryStore()
+        self.began: list[str] = []
+
+    def sending(self, source: Bytes, *, known: bool = True, **changes: int) -> Sending:
+        async def began(upload_id: str) -> None:
+            self.began.append(upload_id)
+
+        length = len(source.data) if known else None
+        cut = plan(length, framed=known, start=4 * MIB, budget=32 * MIB, limits=self.store.limits)
+        return Sending(
+            source,
+            self.store,
+            KEY,
+            plan=cut,
+            arena=self.arena,
+            digests=self.pool.open(["md5", "sha512"]),
+            in_flight=2,
+            max_size=changes.get("max_size", 2**40),
+            expected_size=changes.get("expected_size"),
+            began=began,
+        )
+
+    async def stored(self) -> bytes:
+        block = bytearray(64 * MIB)
+        at = 0
+        async with self.store.read(KEY) as reading:
+            while count := await reading.readinto(memoryview(block)[at:]):
+                at += count
+        return bytes(block[:at])
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    bench = Bench()
+    yield bench
+    bench.pool.close()
+
+
+def data(size: int) -> bytes:
+    return (bytes(range(251)) * (size // 251 + 1))[:size]
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize(
+    "size", [0, 1, BLOCK, 4 * MIB - 1, 4 * MIB, 4 * MIB + 1, 12 * MIB, 13 * MIB + 7]
+)
+async def test_what_comes_in_is_what_is_stored(bench: Bench, size: int, known: bool) -> None:
+    body = data(size)
+    async with bench.sending(Bytes(body), known=known) as sending:
+        sent = await sending.run()
+        await sending.finish()
+    assert await bench.stored() == body
+    assert sent.size == size
+    assert sent.digests["md5"] == hashlib.md5(body).hexdigest()
+    assert sent.digests["sha512"] == hashlib.sha512(body).hexdigest()
+    assert sent.crc64nvme == crc64nvme(body)
+
+
+async def test_a_body_of_one_part_is_not_begun_at_the_store(bench: Bench) -> None:
+    async with bench.sending(Bytes(data(4 * MIB))) as sending:
+        await sending.run()
+        assert sending.upload_id is None
+        assert [key async for key, _ in bench.store.keys()] == []
+        await sending.finish()
+    assert bench.began == []
+
+
+async def test_the_stores_upload_id_is_told_before_the_first_part(bench: Bench) -> None:
+    put_parts: list[int] = []
+    begin = bench.store.begin
+
+    async def watched(key: str):  # type: ignore[no-untyped-def]
+        writing = await begin(key)
+        put = writing.put_part
+
+        async def put_part(part: Part) -> None:
+            assert bench.began == [writing.upload_id]
+            put_parts.append(part.number)
+            await put(part)
+
+        writing.put_part = put_part  # type: ignore[method-assign]
+        return writing
+
+    bench.store.begin = watched  # type: ignore[method-assign]
+    async with bench.sending(Bytes(data(12 * MIB))) as sending:
+        await sending.run()
+    assert sorted(put_parts) == [1, 2, 3]
+
+
+async def test_memory_is_given_back_whatever_happens(bench: Bench) -> None:
+    async with bench.sending(Bytes(data(9 * MIB))) as sending:
+        await sending.run()
+        await sending.finish()
+    assert bench.arena.in_use == 0
+    with pytest.raises(ClientGone):
+        async with bench.sending(Bytes(data(9 * MIB), breaks_at=5 * MIB)) as sending:
+            await sending.run()
+    assert bench.arena.in_use == 0
+
+
+async def test_a_client_that_goes_is_told_as_such(bench: Bench) -> None:
+    async with bench.sending(Bytes(data(9 * MIB), breaks_at=6 * MIB)) as sending:
+        with pytest.raises(ClientGone):
+            await sending.run()
+        assert sending.step == "reading"
+        assert 6 * MIB <= sending.received < 7 * MIB
+
+
+async def test_more_than_announced_stops_the_reading(bench: Bench) -> None:
+    source = Bytes(data(9 * MIB))
+    async with bench.sending(source, known=False, expected_size=5 * MIB) as sending:
+        with pytest.raises(SizeMismatch):
+            await sending.run()
+    assert source.at < 6 * MIB
+
+
+async def test_more_than_allowed_stops_the_reading(bench: Bench) -> None:
+    source = Bytes(data(9 * MIB))
+    async with bench.sending(source, known=False, max_size=5 * MIB) as sending:
+        with pytest.raises(TooLarge):
+            await sending.run()
+    assert source.at < 6 * MIB
+
+
+async def test_the_first_part_that_fails_stops_the_reading(bench: Bench) -> None:
+    begin = bench.store.begin
+
+    async def failing(key: str):  # type: ignore[no-untyped-def]
+        writing = await begin(key)
+
+        async def put_part(part: Part) -> None:
+            raise StoreBroke("memory", "broken")
+
+        writing.put_part = put_part  # type: ignore[method-assign]
+        return writing
+
+    bench.store.begin = failing  # type: ignore[method-assign]
+    source = Bytes(data(64 * MIB))
+    async with bench.sending(source) as sending:
+        with pytest.raises(StoreBroke):
+            await sending.run()
+        assert sending.step.startswith("part ")
+    assert source.at < 32 * MIB
+
+
+async def test_a_store_that_is_slow_stops_the_reading(bench: Bench) -> None:
+    release = asyncio.Event()
+    begin = bench.store.begin
+
+    async def slow(key: str):  # type: ignore[no-untyped-def]
+        writing = await begin(key)
+        put = writing.put_part
+
+        async def put_part(part: Part) -> None:
+            await release.wait()
+            await put(part)
+
+        writing.put_part = put_part  # type: ignore[method-assign]
+        return writing
+
+    bench.store.begin = slow  # type: ignore[method-assign]
+    source = Bytes(data(48 * MIB))
+    async with bench.sending(source) as sending:
+        running = asyncio.ensure_future(sending.run())
+        while bench.arena.in_use < 12 * MIB or source.at < 12 * MIB:
+            await asyncio.sleep(0.01)
+        assert source.at == 12 * MIB  # two in flight, one filled
+        release.set()
+        assert (await running).size == 48 * MIB
