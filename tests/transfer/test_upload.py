@@ -4,6 +4,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 from awscrt.checksums import crc64nvme
+from tests.kit.sources import Bytes
+from tests.kit.sources import pattern as data
+from tests.kit.stores import FaultyStore, objects, read_all
 
 from tidegate.domain.errors import ClientGone, SizeMismatch, StoreBroke, TooLarge
 from tidegate.stores.base import Part
@@ -17,28 +20,11 @@ MIB = 2**20
 KEY = "image/attempt"
 
 
-class Bytes:
-    """A source of given bytes, in uneven steps; breaks off after ``breaks_at`` of them."""
-
-    def __init__(self, data: bytes, breaks_at: int | None = None) -> None:
-        self.data = data
-        self.at = 0
-        self.breaks_at = breaks_at
-
-    async def readinto(self, block: memoryview) -> int:
-        if self.breaks_at is not None and self.at >= self.breaks_at:
-            raise ClientGone("gone")
-        count = min(len(block), len(self.data) - self.at, 70_001)
-        block[:count] = self.data[self.at : self.at + count]
-        self.at += count
-        return count
-
-
 class Bench:
     def __init__(self) -> None:
         self.arena = Arena(32 * BLOCK)
         self.pool = DigestPool(2)
-        self.store = MemoryStore()
+        self.store = FaultyStore(MemoryStore())
         self.began: list[str] = []
 
     def sending(self, source: Bytes, *, known: bool = True, **changes: int) -> Sending:
@@ -60,24 +46,12 @@ class Bench:
             began=began,
         )
 
-    async def stored(self) -> bytes:
-        block = bytearray(64 * MIB)
-        at = 0
-        async with self.store.read(KEY) as reading:
-            while count := await reading.readinto(memoryview(block)[at:]):
-                at += count
-        return bytes(block[:at])
-
 
 @pytest.fixture
 async def bench() -> AsyncIterator[Bench]:
     bench = Bench()
     yield bench
     bench.pool.close()
-
-
-def data(size: int) -> bytes:
-    return (bytes(range(251)) * (size // 251 + 1))[:size]
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -89,7 +63,7 @@ async def test_what_comes_in_is_what_is_stored(bench: Bench, size: int, known: b
     async with bench.sending(Bytes(body), known=known) as sending:
         sent = await sending.run()
         await sending.finish()
-    assert await bench.stored() == body
+    assert await read_all(bench.store, KEY) == body
     assert sent.size == size
     assert sent.digests["md5"] == hashlib.md5(body).hexdigest()
     assert sent.digests["sha512"] == hashlib.sha512(body).hexdigest()
@@ -100,31 +74,22 @@ async def test_a_body_of_one_part_is_not_begun_at_the_store(bench: Bench) -> Non
     async with bench.sending(Bytes(data(4 * MIB))) as sending:
         await sending.run()
         assert sending.upload_id is None
-        assert [key async for key, _ in bench.store.keys()] == []
+        assert await objects(bench.store) == {}
         await sending.finish()
     assert bench.began == []
 
 
 async def test_the_stores_upload_id_is_told_before_the_first_part(bench: Bench) -> None:
-    put_parts: list[int] = []
-    begin = bench.store.begin
+    told_at_part: list[int] = []
 
-    async def watched(key: str):  # type: ignore[no-untyped-def]
-        writing = await begin(key)
-        put = writing.put_part
+    async def look(part: Part) -> None:
+        told_at_part.append(len(bench.began))
 
-        async def put_part(part: Part) -> None:
-            assert bench.began == [writing.upload_id]
-            put_parts.append(part.number)
-            await put(part)
-
-        writing.put_part = put_part  # type: ignore[method-assign]
-        return writing
-
-    bench.store.begin = watched  # type: ignore[method-assign]
+    bench.store.before["put_part"] = look
     async with bench.sending(Bytes(data(12 * MIB))) as sending:
         await sending.run()
-    assert sorted(put_parts) == [1, 2, 3]
+        assert bench.began == [sending.upload_id]
+    assert told_at_part == [1, 1, 1]
 
 
 async def test_memory_is_given_back_whatever_happens(bench: Bench) -> None:
@@ -163,18 +128,7 @@ async def test_more_than_allowed_stops_the_reading(bench: Bench) -> None:
 
 
 async def test_the_first_part_that_fails_stops_the_reading(bench: Bench) -> None:
-    begin = bench.store.begin
-
-    async def failing(key: str):  # type: ignore[no-untyped-def]
-        writing = await begin(key)
-
-        async def put_part(part: Part) -> None:
-            raise StoreBroke("memory", "broken")
-
-        writing.put_part = put_part  # type: ignore[method-assign]
-        return writing
-
-    bench.store.begin = failing  # type: ignore[method-assign]
+    bench.store.fail("put_part", StoreBroke("memory", "broken"))
     source = Bytes(data(64 * MIB))
     async with bench.sending(source) as sending:
         with pytest.raises(StoreBroke):
@@ -184,26 +138,22 @@ async def test_the_first_part_that_fails_stops_the_reading(bench: Bench) -> None
 
 
 async def test_a_store_that_is_slow_stops_the_reading(bench: Bench) -> None:
-    release = asyncio.Event()
-    begin = bench.store.begin
+    release, full = asyncio.Event(), asyncio.Event()
 
-    async def slow(key: str):  # type: ignore[no-untyped-def]
-        writing = await begin(key)
-        put = writing.put_part
+    async def filled() -> None:
+        full.set()
 
-        async def put_part(part: Part) -> None:
-            await release.wait()
-            await put(part)
+    async def wait(part: Part) -> None:
+        await release.wait()
 
-        writing.put_part = put_part  # type: ignore[method-assign]
-        return writing
-
-    bench.store.begin = slow  # type: ignore[method-assign]
-    source = Bytes(data(48 * MIB))
-    async with bench.sending(source) as sending:
-        running = asyncio.ensure_future(sending.run())
-        while bench.arena.in_use < 12 * MIB or source.at < 12 * MIB:
-            await asyncio.sleep(0.01)
-        assert source.at == 12 * MIB  # two in flight, one filled
+    bench.store.before["put_part"] = wait
+    # two parts in flight and one being filled; its last bytes are the last that are read
+    source = Bytes(data(48 * MIB), at_byte=(12 * MIB - 70_001, filled))
+    async with bench.sending(source) as sending, asyncio.TaskGroup() as group:
+        running = group.create_task(sending.run())
+        await full.wait()
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert source.at == 12 * MIB
         release.set()
         assert (await running).size == 48 * MIB

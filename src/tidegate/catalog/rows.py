@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, bindparam, exists, or_, select, true
+from sqlalchemy import ColumnElement, Select, String, and_, bindparam, exists, or_, select, true
 
 from tidegate.catalog import tables as t
 from tidegate.catalog.engine import from_json, json_array, json_object, json_tuple
@@ -78,9 +78,9 @@ def visible_to(project: ColumnElement[Any], *, admin: bool) -> ColumnElement[boo
 
 def one_image(*, admin: bool) -> Select[Any]:
     """Parameters: ``id`` and ``project``."""
-    project: ColumnElement[Any] = bindparam("project")
+    project: ColumnElement[Any] = bindparam("project", None, String())
     return image_query(project).where(
-        t.images.c.id == bindparam("id"),
+        t.images.c.id == bindparam("id", None, String()),
         t.images.c.status.not_in(sorted(GONE)),
         visible_to(project, admin=admin),
     )
