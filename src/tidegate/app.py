@@ -1,1 +1,170 @@
 """The only place where parts are put together, opened and closed."""
+
+import asyncio
+import os
+import secrets
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import assert_never
+
+from aiohttp import web
+
+from tidegate.api import keys
+from tidegate.api.server import HttpServer, make_application
+from tidegate.catalog.sql import SqlCatalog
+from tidegate.domain.errors import StoreError, TidegateError
+from tidegate.domain.policy import Policy
+from tidegate.domain.status import Event
+from tidegate.identity.base import Anyone
+from tidegate.jobs.reaper import Reaper
+from tidegate.jobs.runner import Runner
+from tidegate.services.downloads import Downloads
+from tidegate.services.images import Images
+from tidegate.services.reaping import Reaping
+from tidegate.services.removals import Removals
+from tidegate.services.uploads import Uploads
+from tidegate.settings import FilesystemStore as FilesystemSettings
+from tidegate.settings import HttpStore as HttpSettings
+from tidegate.settings import S3Store as S3Settings
+from tidegate.settings import Settings, StoreSettings
+from tidegate.stores.base import Store
+from tidegate.stores.fetch import Fetcher
+from tidegate.stores.filesystem import FilesystemStore
+from tidegate.stores.http import HttpStore
+from tidegate.stores.s3 import S3Store
+from tidegate.telemetry import log
+from tidegate.transfer.digest import DigestPool
+from tidegate.transfer.memory import Arena
+
+READY_WITHIN = 3.0
+"""Seconds in which a part must answer to count as ready."""
+
+
+def open_store(settings: StoreSettings, fetcher: Fetcher) -> Store:
+    match settings:
+        case S3Settings():
+            return S3Store(settings)
+        case FilesystemSettings():
+            return FilesystemStore(settings)
+        case HttpSettings():
+            return HttpStore(settings, fetcher)
+        case other:
+            assert_never(other)
+
+
+@asynccontextmanager
+async def open_stores(settings: Settings) -> AsyncIterator[dict[str, Store]]:
+    """All stores by id, ready; one for registered URLs is always among them. StoreError."""
+    configured = list(settings.stores)
+    if not any(isinstance(store, HttpSettings) for store in configured):
+        configured.append(HttpSettings(type="http"))
+    async with AsyncExitStack() as stack:
+        stores: dict[str, Store] = {}
+        for one in configured:
+            timeout = one.timeout if isinstance(one, HttpSettings) else 30.0
+            fetcher = Fetcher(settings.fetch, timeout=timeout)
+            if isinstance(one, HttpSettings):
+                await fetcher.open()
+                stack.push_async_callback(fetcher.close)
+            store = open_store(one, fetcher)
+            stack.push_async_callback(store.close)
+            await store.open()
+            stores[one.id] = store
+        yield stores
+
+
+@asynccontextmanager
+async def gateway(
+    settings: Settings, stores: Mapping[str, Store] | None = None
+) -> AsyncIterator[web.Application]:
+    """A whole gateway, open: its application, to be served. ``stores`` replaces the configured
+    ones (open already). CatalogDown, StoreError: it cannot start."""
+    async with AsyncExitStack() as stack:
+        catalog = SqlCatalog(settings.catalog.url)
+        await catalog.open()
+        stack.push_async_callback(catalog.close)
+        if stores is None:
+            stores = await stack.enter_async_context(open_stores(settings))
+        remote = next(store for store in stores.values() if isinstance(store, HttpStore))
+        arena = Arena(settings.uploads.memory_budget)
+        digests = DigestPool(os.cpu_count() or 1)
+        stack.push_async_callback(asyncio.to_thread, digests.close)
+        policy = Policy()
+        node = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        lease = settings.uploads.lease
+        removals = Removals(catalog, stores)
+        reaping = Reaping(
+            catalog,
+            stores,
+            removals,
+            broken=Event.BREAK if settings.uploads.on_broken == "killed" else Event.RELEASE,
+            lease=lease,
+            node=node,
+        )
+        uploads = Uploads(
+            catalog,
+            stores,
+            policy,
+            removals,
+            settings=settings.uploads,
+            locations=settings.locations,
+            default_store=settings.default_store,
+            arena=arena,
+            digests=digests,
+            node=node,
+        )
+        app = make_application()
+        app[keys.SETTINGS] = settings
+        app[keys.IDENTITY] = Anyone()
+        app[keys.UPLOADS] = uploads
+        app[keys.DOWNLOADS] = Downloads(
+            catalog, stores, policy, settings=settings.downloads, arena=arena
+        )
+        app[keys.IMAGES] = Images(
+            catalog,
+            stores,
+            policy,
+            removals,
+            remote=remote,
+            quotas=settings.quotas,
+            locations=settings.locations,
+            max_size=settings.uploads.max_image_size,
+        )
+        app[keys.READY] = lambda: _ready(catalog, stores[settings.default_store])
+        runner = Runner([Reaper(reaping, removals, lease=lease)])
+        runner.start()
+        stack.push_async_callback(runner.close)
+        stack.push_async_callback(uploads.wait_for_idle)
+        yield app
+
+
+async def run_worker(
+    settings: Settings, listener: socket.socket, started: asyncio.Event, stopping: asyncio.Event
+) -> None:
+    """Serve until ``stopping`` is set, then drain. CatalogDown, StoreError: it cannot start."""
+    async with gateway(settings) as app:
+        server = HttpServer(app, drain_timeout=settings.server.drain_timeout)
+        await server.start(listener)
+        started.set()
+        await stopping.wait()
+        log.info("draining", seconds=settings.server.drain_timeout)
+        app[keys.UPLOADS].drain()
+        await server.stop()
+
+
+async def _ready(catalog: SqlCatalog, store: Store) -> dict[str, str | None]:
+    async def ask(part: SqlCatalog | Store) -> str | None:
+        try:
+            async with asyncio.timeout(READY_WITHIN):
+                await part.ping()
+        except TimeoutError:
+            return "it does not answer"
+        except StoreError as error:
+            return error.reason
+        except TidegateError as error:
+            return error.message
+        return None
+
+    answers = await asyncio.gather(ask(catalog), ask(store))
+    return dict(zip(("catalog", f"store {store.id}"), answers, strict=True))

@@ -17,7 +17,9 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
     SecretStr,
+    SerializationInfo,
     ValidationError,
     model_validator,
 )
@@ -48,6 +50,13 @@ def parse_duration(text: object) -> object:
     return float(found[1]) * _UNITS[found[2] or "s"]
 
 
+def _serialize_secret(value: SecretStr, info: SerializationInfo) -> str:
+    """In clear only for who asks for it by the context ``{"secrets": True}``."""
+    clear = isinstance(info.context, dict) and info.context.get("secrets")
+    return value.get_secret_value() if clear else str(value)
+
+
+Secret = Annotated[SecretStr, PlainSerializer(_serialize_secret, when_used="json")]
 Size = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
 Duration = Annotated[float, BeforeValidator(parse_duration), Field(ge=0)]
 
@@ -133,7 +142,7 @@ class S3Store(Branch):
     bucket: str = Field(min_length=3)
     prefix: str = ""
     access_key: str = ""
-    secret_key: SecretStr = SecretStr("")
+    secret_key: Secret = SecretStr("")
     secret_key_file: Path | None = None
     addressing: Literal["path", "virtual", "auto"] = "path"
     create_bucket: bool = False

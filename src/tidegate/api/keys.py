@@ -1,17 +1,29 @@
 """What a handler finds in the application and in a request, by typed keys."""
 
+from collections.abc import Awaitable, Callable
+
 from aiohttp import web
 
+from tidegate.identity.base import Identity
 from tidegate.services.downloads import Downloads
+from tidegate.services.images import Images
 from tidegate.services.uploads import Uploads
 from tidegate.settings import Settings
 
 SETTINGS = web.AppKey("settings", Settings)
+IDENTITY: web.AppKey[Identity] = web.AppKey("identity")
+IMAGES = web.AppKey("images", Images)
 UPLOADS = web.AppKey("uploads", Uploads)
 DOWNLOADS = web.AppKey("downloads", Downloads)
+
+READY: web.AppKey[Callable[[], Awaitable[dict[str, str | None]]]] = web.AppKey("ready")
+"""Asks each part that must answer; the reason of each that does not, else None."""
 
 CALLER = "caller"
 """Request key: ``domain.policy.Caller``, set by the middleware."""
 
 REQUEST_ID = "request_id"
 """Request key: the request's id, ``req-…``."""
+
+PREPARED = "prepared"
+"""Request key: set once the head of the answer has left."""

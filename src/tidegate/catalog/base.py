@@ -25,12 +25,49 @@ class Viewer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AddLocation:
+    """Add a location to a queued (→ active) or active image, at ``position`` (None: the end).
+
+    ``learnt`` (``size``, ``checksum``, ``hash_algo``, ``hash_value``) is written only where the
+    image has null. BadTransition; Conflict: the same store and key is there; TooLarge past
+    ``limit`` (negative: none); Invalid: the formats are not set.
+    """
+
+    location: Location
+    position: int | None = None
+    limit: int = -1
+    learnt: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveLocation:
+    """Remove the location at ``index`` (−1: the last) of an active image. Removing the only one
+    takes it back to queued and clears size, checksum and hashes. BadTransition; Invalid: no such
+    index; Forbidden: the last one of a protected image."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class DescribeLocation:
+    """Give the location of this store and key other metadata."""
+
+    store: str
+    key: str
+    metadata: Mapping[str, object]
+
+
+LocationEdit = AddLocation | RemoveLocation | DescribeLocation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImageChange:
     """A change of an image; a field left out stays.
 
     ``fields`` are column names of ``Image`` and their new values (never ``status``); ``put`` and
     ``drop`` are properties; ``tags`` replaces all of them. ``only_in`` names the statuses in
-    which the change is legal (else BadTransition).
+    which the change is legal (else BadTransition). ``max_properties`` holds when a new name is
+    put (negative: no limit); names that begin with ``os_glance`` do not count.
     """
 
     fields: Mapping[str, object] = field(default_factory=dict)
@@ -38,12 +75,15 @@ class ImageChange:
     drop: frozenset[str] = frozenset()
     tags: tuple[str, ...] | None = None
     only_in: frozenset[Status] | None = None
+    max_properties: int = -1
+    locations: Sequence[LocationEdit] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
     """One filter: ``column`` is an ``Image`` field, ``property:NAME`` or ``tag``; ``op`` is
-    ``eq ne gt ge lt le in``; a null never matches. Conditions are joined by and."""
+    ``eq ne gt ge lt le in``, or ``within`` and ``outside`` of [low, high); a null never matches.
+    Conditions are joined by and."""
 
     column: str
     op: str
@@ -92,8 +132,10 @@ class Catalog(Protocol):
     async def list_images(self, query: ImageQuery) -> list[Image]:
         """Invalid when the marker is unknown to the viewer."""
 
-    async def change_image(self, image_id: str, change: ImageChange) -> Image:
-        """All or nothing. NotFound, BadTransition (``only_in``)."""
+    async def change_image(self, image_id: str, change: ImageChange) -> tuple[Image, list[Removal]]:
+        """All or nothing, in the order: fields, properties, tags, locations. The removals are
+        our own bytes that no image references any more. NotFound, BadTransition (``only_in``),
+        TooLarge (``max_properties``), and what the location edits raise."""
 
     async def set_tag(self, image_id: str, tag: str, *, limit: int) -> None:
         """Add one tag; TooLarge past ``limit`` tags (negative: none). NotFound."""
@@ -107,25 +149,6 @@ class Catalog(Protocol):
     async def delete_image(self, image_id: str) -> list[Removal]:
         """DELETE: not when protected (Forbidden). Own bytes that no other image references are
         written down as removals in the same transaction and returned. NotFound."""
-
-    async def add_location(
-        self,
-        image_id: str,
-        location: Location,
-        *,
-        size: int | None,
-        position: int | None,
-        limit: int,
-        fields: Mapping[str, object],
-    ) -> Image:
-        """Add a location to a queued (→ active) or active image; ``fields`` (``checksum``,
-        ``hash_algo``, ``hash_value``) and ``size`` are written only where they are null.
-        Conflict when the same store and key is there, TooLarge past ``limit``."""
-
-    async def remove_location(self, image_id: str, index: int) -> tuple[Image, list[Removal]]:
-        """Remove the location at ``index`` (−1: the last) of an active image; removing the only
-        one takes it back to queued and clears size, checksum and hashes (not for a protected
-        image: Forbidden). Invalid index: Invalid."""
 
     # uploads: the attempts to fill an image
 

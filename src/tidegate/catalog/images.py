@@ -1,14 +1,20 @@
 """Statements about images. Each function runs inside the transaction it is given."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, assert_never
 
 from sqlalchemy import and_, delete, exists, func, insert, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import String
 
 from tidegate.catalog import tables as t
-from tidegate.catalog.base import ImageChange
+from tidegate.catalog.base import (
+    AddLocation,
+    DescribeLocation,
+    ImageChange,
+    LocationEdit,
+    RemoveLocation,
+)
 from tidegate.catalog.rows import image_of, image_query, image_values, now, removal_of
 from tidegate.domain.errors import (
     BadTransition,
@@ -66,7 +72,9 @@ async def create(connection: AsyncConnection, image: Image) -> Image:
     return await read(connection, image.id)
 
 
-async def change(connection: AsyncConnection, image_id: str, wanted: ImageChange) -> Image:
+async def change(
+    connection: AsyncConnection, image_id: str, wanted: ImageChange
+) -> tuple[Image, list[Removal]]:
     legal = _LIVE if wanted.only_in is None else [status.value for status in wanted.only_in]
     changed = await connection.execute(
         update(t.images)
@@ -78,18 +86,118 @@ async def change(connection: AsyncConnection, image_id: str, wanted: ImageChange
         raise BadTransition(
             f"This change is not allowed while the image is {image.status}.", image.status
         )
-    touched = [*wanted.put, *wanted.drop]
-    if touched:
-        await connection.execute(
-            delete(t.properties).where(
-                t.properties.c.image_id == image_id, t.properties.c.name.in_(touched)
-            )
-        )
-        await _put_properties(connection, image_id, wanted.put)
+    await _change_properties(connection, image_id, wanted)
     if wanted.tags is not None:
         await connection.execute(delete(t.tags).where(t.tags.c.image_id == image_id))
         await _put_tags(connection, image_id, wanted.tags)
-    return await read(connection, image_id)
+    removals: list[Removal] = []
+    for edit in wanted.locations:
+        removals += await _edit_location(connection, image_id, edit)
+    return await read(connection, image_id), removals
+
+
+async def _change_properties(
+    connection: AsyncConnection, image_id: str, wanted: ImageChange
+) -> None:
+    c = t.properties.c
+    touched = [*wanted.put, *wanted.drop]
+    if not touched:
+        return
+    counted = (
+        select(func.count())
+        .select_from(t.properties)
+        .where(c.image_id == image_id, c.name.not_like(r"os\_glance%", escape="\\"))
+    )
+    before = await connection.scalar(counted) or 0
+    await connection.execute(
+        delete(t.properties).where(c.image_id == image_id, c.name.in_(touched))
+    )
+    await _put_properties(connection, image_id, wanted.put)
+    count = await connection.scalar(counted) or 0
+    if before < count and 0 <= wanted.max_properties < count:
+        raise TooLarge(
+            "The limit has been exceeded on the number of allowed image properties. "
+            f"Attempted: {count}, Maximum: {wanted.max_properties}"
+        )
+
+
+async def _edit_location(
+    connection: AsyncConnection, image_id: str, edit: LocationEdit
+) -> list[Removal]:
+    image = await read(connection, image_id)
+    match edit:
+        case AddLocation():
+            await _add_location(connection, image, edit)
+            return []
+        case RemoveLocation(index):
+            return await _remove_location(connection, image, index)
+        case DescribeLocation(store, key, metadata):
+            c = t.locations.c
+            await connection.execute(
+                update(t.locations)
+                .where(c.image_id == image_id, c.store == store, c.key == key)
+                .values(metadata=dict(metadata))
+            )
+            return []
+        case other:
+            assert_never(other)
+
+
+async def _add_location(connection: AsyncConnection, image: Image, edit: AddLocation) -> None:
+    count = len(image.locations)
+    if image.status not in (Status.QUEUED, Status.ACTIVE):
+        raise BadTransition(
+            f"It's not allowed to add locations if image status is {image.status}.", image.status
+        )
+    where = edit.location
+    if any((old.store, old.key) == (where.store, where.key) for old in image.locations):
+        raise Conflict("The image has this location already.")
+    if 0 <= edit.limit <= count:
+        raise TooLarge(
+            "The limit has been exceeded on the number of allowed image locations. "
+            f"Attempted: {count + 1}, Maximum: {edit.limit}"
+        )
+    at = count if edit.position is None else min(edit.position, count)
+    c = t.locations.c
+    await connection.execute(
+        update(t.locations)
+        .where(c.image_id == image.id, c.position >= at)
+        .values(position=c.position + 1)
+    )
+    await put_location(connection, image.id, at, where)
+    learnt = {
+        name: value
+        for name, value in edit.learnt.items()
+        if getattr(image, name) is None and value is not None
+    }
+    if image.status is Status.QUEUED:
+        need_formats(image)
+        await advance(connection, image.id, Event.REGISTER, **learnt)
+    elif learnt:
+        await connection.execute(update(t.images).where(_i.id == image.id).values(learnt))
+
+
+async def _remove_location(connection: AsyncConnection, image: Image, index: int) -> list[Removal]:
+    if image.status is not Status.ACTIVE:
+        raise BadTransition(
+            f"It's not allowed to remove locations if image status is {image.status}.",
+            image.status,
+        )
+    if not -1 <= index < len(image.locations) or not image.locations:
+        raise Invalid("Invalid position for removing a location.")
+    gone = image.locations[index]
+    c = t.locations.c
+    await connection.execute(
+        delete(t.locations).where(c.image_id == image.id, c.store == gone.store, c.key == gone.key)
+    )
+    if len(image.locations) == 1:
+        if image.protected:
+            raise Forbidden(f"Image {image.id} is protected; its last location cannot be removed.")
+        cleared = dict.fromkeys(
+            ("size", "virtual_size", "checksum", "hash_algo", "hash_value", "crc64nvme", "claim")
+        )
+        await advance(connection, image.id, Event.UNREGISTER, **cleared)
+    return await _removals(connection, image.id, [gone])
 
 
 async def set_tag(connection: AsyncConnection, image_id: str, tag: str, limit: int) -> None:
@@ -160,77 +268,6 @@ async def remove(connection: AsyncConnection, image_id: str) -> list[Removal]:
         raise await refused(connection, image_id, Event.DELETE)
     image = await read(connection, image_id)
     return await _removals(connection, image_id, image.locations)
-
-
-async def add_location(
-    connection: AsyncConnection,
-    image_id: str,
-    location: Location,
-    *,
-    size: int | None,
-    position: int | None,
-    limit: int,
-    fields: Mapping[str, object],
-) -> Image:
-    await _touch(connection, image_id)  # takes the row's lock
-    image = await read(connection, image_id)
-    if image.status not in (Status.QUEUED, Status.ACTIVE):
-        raise BadTransition(
-            f"It's not allowed to add locations if image status is {image.status}.", image.status
-        )
-    if any((old.store, old.key) == (location.store, location.key) for old in image.locations):
-        raise Conflict("The image has this location already.")
-    if 0 <= limit <= len(image.locations):
-        raise TooLarge(
-            "The limit has been exceeded on the number of allowed image locations. "
-            f"Attempted: {len(image.locations) + 1}, Maximum: {limit}"
-        )
-    at = len(image.locations) if position is None else min(position, len(image.locations))
-    await connection.execute(
-        update(t.locations)
-        .where(t.locations.c.image_id == image_id, t.locations.c.position >= at)
-        .values(position=t.locations.c.position + 1)
-    )
-    await put_location(connection, image_id, at, location)
-    learnt = {
-        name: value
-        for name, value in {"size": size, **fields}.items()
-        if getattr(image, name) is None and value is not None
-    }
-    if image.status is Status.ACTIVE:
-        if learnt:
-            await connection.execute(update(t.images).where(_i.id == image_id).values(learnt))
-        return await read(connection, image_id)
-    need_formats(image)
-    return await advance(connection, image_id, Event.REGISTER, **learnt)
-
-
-async def remove_location(
-    connection: AsyncConnection, image_id: str, index: int
-) -> tuple[Image, list[Removal]]:
-    await _touch(connection, image_id)  # takes the row's lock
-    image = await read(connection, image_id)
-    if image.status is not Status.ACTIVE:
-        raise BadTransition(
-            f"It's not allowed to remove locations if image status is {image.status}.",
-            image.status,
-        )
-    if not -1 <= index < len(image.locations) or not image.locations:
-        raise Invalid("Invalid position for removing a location.")
-    gone = image.locations[index]
-    c = t.locations.c
-    await connection.execute(
-        delete(t.locations).where(c.image_id == image_id, c.store == gone.store, c.key == gone.key)
-    )
-    if len(image.locations) == 1:
-        if image.protected:
-            raise Forbidden(f"Image {image_id} is protected; its last location cannot be removed.")
-        cleared = dict.fromkeys(
-            ("size", "virtual_size", "checksum", "hash_algo", "hash_value", "crc64nvme", "claim")
-        )
-        await advance(connection, image_id, Event.UNREGISTER, **cleared)
-    removals = await _removals(connection, image_id, [gone])
-    return await read(connection, image_id), removals
 
 
 def need_formats(image: Image) -> None:

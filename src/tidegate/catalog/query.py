@@ -21,6 +21,8 @@ _OPERATORS: dict[str, Callable[[Any, Any], ColumnElement[bool]]] = {
     "lt": operator.lt,
     "le": operator.le,
     "in": lambda column, values: column.in_(list(values)),
+    "within": lambda column, span: and_(column >= span[0], column < span[1]),
+    "outside": lambda column, span: or_(column < span[0], column >= span[1]),
 }
 
 

@@ -1,6 +1,6 @@
 """The catalog on a SQL database."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from sqlalchemy import delete, select, text, update
 
@@ -11,7 +11,7 @@ from tidegate.catalog.engine import Database, compiled
 from tidegate.catalog.query import image_page, unknown_marker
 from tidegate.catalog.rows import image_of, one_image, upload_of
 from tidegate.domain.errors import NotFound
-from tidegate.domain.image import Image, Location
+from tidegate.domain.image import Image
 from tidegate.domain.status import INITIAL, Event
 from tidegate.domain.upload import Failure, Removal, Sent, Upload, UploadState
 
@@ -61,7 +61,7 @@ class SqlCatalog:
         rows = await self._database.rows(image_page(query, marker))
         return [image_of(tuple(row.values())) for row in rows]
 
-    async def change_image(self, image_id: str, change: ImageChange) -> Image:
+    async def change_image(self, image_id: str, change: ImageChange) -> tuple[Image, list[Removal]]:
         async with self._database.transaction() as connection:
             return await images.change(connection, image_id, change)
 
@@ -80,31 +80,6 @@ class SqlCatalog:
     async def delete_image(self, image_id: str) -> list[Removal]:
         async with self._database.transaction() as connection:
             return await images.remove(connection, image_id)
-
-    async def add_location(
-        self,
-        image_id: str,
-        location: Location,
-        *,
-        size: int | None,
-        position: int | None,
-        limit: int,
-        fields: Mapping[str, object],
-    ) -> Image:
-        async with self._database.transaction() as connection:
-            return await images.add_location(
-                connection,
-                image_id,
-                location,
-                size=size,
-                position=position,
-                limit=limit,
-                fields=fields,
-            )
-
-    async def remove_location(self, image_id: str, index: int) -> tuple[Image, list[Removal]]:
-        async with self._database.transaction() as connection:
-            return await images.remove_location(connection, image_id, index)
 
     # uploads
 

@@ -132,10 +132,9 @@ class Uploads:
         self._policy.require(caller, "upload_image", image)
         if image.was_active and not (caller.is_admin or self._locations.allow_refill):
             raise Conflict("The image was active before; its data cannot be replaced.")
-        store = self._store(store_id)
         expected = _with_declared(expected, image)
         size = expected.length if expected.size is None else expected.size
-        self._admit(size)
+        store = self.admit(size, store_id=store_id)
         cut = plan(
             size,
             framed=expected.length is not None,
@@ -184,7 +183,9 @@ class Uploads:
         else:
             self._idle.set()
 
-    def _admit(self, size: int | None) -> None:
+    def admit(self, size: int | None = None, *, store_id: str | None = None) -> Store:
+        """The store that would take data now. Draining, Busy, TooLarge, Invalid: not now, not
+        so much, or not there."""
         if self._draining:
             raise Draining("This server is stopping; send the data again in a moment.")
         if size is not None and size > self._settings.max_image_size:
@@ -197,6 +198,7 @@ class Uploads:
                 f"{self._arena.waiting} uploads are waiting for memory already; "
                 "send the data again later."
             )
+        return self._store(store_id)
 
     def _store(self, store_id: str | None) -> Store:
         store = self._stores.get(store_id or self._default_store)

@@ -1,0 +1,118 @@
+"""Around every request: its id, its caller, its answer when it fails, its line in the log."""
+
+import re
+import time
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from tidegate import telemetry
+from tidegate.api.errors import answer, from_http, render
+from tidegate.api.keys import CALLER, IDENTITY, PREPARED, REQUEST_ID, SETTINGS
+from tidegate.api.v2 import discovery
+from tidegate.domain.errors import Forbidden, TidegateError
+from tidegate.settings import Settings
+from tidegate.telemetry import log
+
+_REQUEST_ID = re.compile(r"req-[0-9A-Za-z-]{1,60}")
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1", "[::1]"})
+_OPEN = frozenset({"/healthz", "/readyz", "/healthcheck", "/metrics", "/", "/versions"})
+
+
+@web.middleware
+async def frame(request: web.Request, handler: Handler) -> web.StreamResponse:
+    begun = time.perf_counter()
+    given = request.headers.get("X-Openstack-Request-ID", "")
+    request[REQUEST_ID] = given if _REQUEST_ID.fullmatch(given) else f"req-{uuid4()}"
+    response: web.StreamResponse
+    reason = ""
+    try:
+        _refuse_other_sites(request)
+        request[CALLER] = await request.app[IDENTITY].caller(request.headers)
+        response = await handler(request)
+    except TidegateError as error:
+        reason = error.message
+        response = answer(request, error, carries_data=_carries_data(request))
+    except web.HTTPException as error:
+        reason = error.reason
+        response = await _unrouted(request, error)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        log.exception("request failed", request_id=request[REQUEST_ID], path=request.path)
+        if request.get(PREPARED):
+            raise
+        response = render(request, 500, "The server failed; its log says why, by the request id.")
+    _report(request, response.status, time.perf_counter() - begun, reason)
+    return response
+
+
+async def finish_head(request: web.Request, response: web.StreamResponse) -> None:
+    """Signal ``on_response_prepare``: what every answer carries."""
+    request[PREPARED] = True
+    headers = response.headers
+    headers["x-openstack-request-id"] = request.get(REQUEST_ID, "")
+    headers["X-Content-Type-Options"] = "nosniff"
+    headers["Server"] = "tidegate"
+    headers.setdefault("Cache-Control", "private, no-store")
+    headers.setdefault("Vary", "X-Auth-Token")
+
+
+def hosts_of(settings: Settings) -> frozenset[str] | None:
+    """The ``Host`` names that a gateway without authentication answers to; None: any. A browser
+    can be led to a loopback server under any other name (DNS rebinding)."""
+    if settings.auth.mode != "none" or settings.server.host not in _LOOPBACK:
+        return None
+    public = urlsplit(settings.server.public_url).hostname
+    return _LOOPBACK | {settings.server.host} | ({public} if public else set())
+
+
+async def _unrouted(request: web.Request, error: web.HTTPException) -> web.StreamResponse:
+    """What names no version of the API gets the list of them."""
+    first = request.path.split("/", 2)[1]
+    if error.status == 404 and first not in discovery.ACCEPTED:
+        return await discovery.choices(request)
+    return from_http(request, error)
+
+
+def _refuse_other_sites(request: web.Request) -> None:
+    settings = request.app[SETTINGS]
+    if settings.auth.mode != "none":
+        return
+    host = request.headers.get("Host", "")
+    allowed = hosts_of(settings)
+    name = urlsplit(f"//{host}").hostname if host else None
+    if allowed is not None and name is not None and name not in allowed:
+        raise Forbidden("This server does not answer under that host name.")
+    origin = request.headers.get("Origin")
+    own = (f"{request.scheme}://{host}", settings.server.public_url.rstrip("/"))
+    if origin is not None and origin not in own:
+        raise Forbidden("Requests from other web sites are refused.")
+
+
+def _carries_data(request: web.Request) -> bool:
+    """Whether the request has image data in its body that cannot be sent twice."""
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        return False
+    data = request.content_type == "application/octet-stream" and request.body_exists
+    return data and request.method in ("PUT", "POST")
+
+
+def _report(request: web.Request, status: int, seconds: float, reason: str) -> None:
+    resource = request.match_info.route.resource
+    route = "none" if resource is None else resource.canonical
+    telemetry.REQUESTS.labels(request.method, route, str(status)).inc()
+    telemetry.REQUEST_SECONDS.labels(route).observe(seconds)
+    if route in _OPEN and status < 500:
+        return
+    extra = {"error": reason[:500]} if reason else {}
+    log.info(
+        "request",
+        method=request.method,
+        path=request.path[:300],
+        status=status,
+        seconds=round(seconds, 4),
+        request_id=request[REQUEST_ID],
+        **extra,
+    )

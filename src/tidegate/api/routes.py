@@ -1,0 +1,54 @@
+"""Every route, in one table."""
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from tidegate.api import health, v1
+from tidegate.api.body import continue_later
+from tidegate.api.v2 import data, discovery, images, schemas
+
+_IMAGE = "/v2/images/{image_id}"
+_IMAGE_V1 = "/v1/images/{image_id}"
+
+ROUTES: tuple[tuple[str, str, Handler], ...] = (
+    ("GET", "/healthz", health.healthz),
+    ("GET", "/readyz", health.readyz),
+    ("GET", "/healthcheck", health.healthcheck),
+    ("HEAD", "/healthcheck", health.healthcheck),
+    ("GET", "/metrics", health.metrics),
+    ("*", "/", discovery.choices),
+    ("*", "/versions", discovery.versions),
+    ("*", "/versions/", discovery.versions),
+    ("*", "/v1", discovery.choices),
+    ("*", "/v1/", discovery.choices),
+    ("*", "/v2", discovery.choices),
+    ("*", "/v2/", discovery.choices),
+    ("POST", "/v2/images", images.create_image),
+    ("GET", "/v2/images", images.list_images),
+    ("GET", _IMAGE, images.show_image),
+    ("PATCH", _IMAGE, images.change_image),
+    ("DELETE", _IMAGE, images.delete_image),
+    ("GET", f"{_IMAGE}/file", data.get_file),
+    ("HEAD", f"{_IMAGE}/file", data.get_file),
+    ("GET", f"{_IMAGE}/uploads", data.list_uploads),
+    ("PUT", f"{_IMAGE}/tags/{{tag}}", images.put_tag),
+    ("DELETE", f"{_IMAGE}/tags/{{tag}}", images.delete_tag),
+    ("GET", "/v2/schemas/{name}", schemas.show_schema),
+    ("GET", _IMAGE_V1, v1.get_image),
+    ("HEAD", _IMAGE_V1, v1.head_image),
+    ("DELETE", _IMAGE_V1, v1.delete_image),
+)
+
+DATA_ROUTES: tuple[tuple[str, str, Handler], ...] = (
+    ("PUT", f"{_IMAGE}/file", data.put_file),
+    ("POST", "/v1/images", v1.post_image),
+    ("PUT", _IMAGE_V1, v1.put_image),
+)
+"""Routes that take image data: ``100 Continue`` is theirs to send."""
+
+
+def add_routes(app: web.Application) -> None:
+    for method, path, handler in ROUTES:
+        app.router.add_route(method, path, handler)
+    for method, path, handler in DATA_ROUTES:
+        app.router.add_route(method, path, handler, expect_handler=continue_later)

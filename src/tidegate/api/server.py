@@ -1,0 +1,102 @@
+"""The HTTP server itself: what happens before a request reaches the application, and beside it."""
+
+import asyncio
+import re
+import socket
+from typing import Any
+
+from aiohttp import web
+from aiohttp.http import RawRequestMessage
+from yarl import URL
+
+from tidegate.api.errors import render
+from tidegate.api.middleware import finish_head, frame
+from tidegate.api.routes import add_routes
+
+READ_BUFFER = 256 * 1024
+KEEP_ALIVE = 75.0
+BACKLOG = 1024
+
+_MINOR = re.compile(r"/(v[12])\.[0-9]{1,2}(?=/|$|\?)")
+_SLASHES = re.compile(r"//+")
+_VENDOR = re.compile(r"application/vnd\.openstack\.images-(v[12])(\.[0-9]{1,2})?$")
+
+
+def make_application() -> web.Application:
+    """Routes and frame; what they work on is set by ``app.py``."""
+    app = web.Application(middlewares=[frame])
+    app.on_response_prepare.append(finish_head)
+    add_routes(app)
+    return app
+
+
+class HttpServer:
+    """Serves an application on a socket that listens already."""
+
+    def __init__(self, app: web.Application, *, drain_timeout: float) -> None:
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=drain_timeout)
+        self._server: asyncio.Server | None = None
+
+    async def start(self, listener: socket.socket) -> None:
+        await self._runner.setup()
+        server = self._runner.server
+        assert server is not None
+        make_request = server.request_factory
+
+        def canonical(message: RawRequestMessage, *rest: Any) -> web.BaseRequest:
+            return make_request(_canonical(message), *rest)
+
+        server.request_factory = canonical
+        loop = asyncio.get_running_loop()
+
+        options: dict[str, Any] = {
+            "access_log": None,  # the frame writes one line a request
+            "auto_decompress": False,
+            "keepalive_timeout": KEEP_ALIVE,
+            "read_bufsize": READ_BUFFER,
+        }
+
+        def connection() -> web.RequestHandler:
+            return _Connection(server, loop=loop, **options)
+
+        self._server = await loop.create_server(connection, sock=listener, backlog=BACKLOG)
+
+    async def stop(self) -> None:
+        """Take no connection more; let running requests end within ``drain_timeout``, then
+        cancel them."""
+        if self._server is not None:
+            self._server.close()
+        await self._runner.cleanup()
+
+
+class _Connection(web.RequestHandler):
+    """Answers in our form also what cannot be parsed, without repeating any of it."""
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        if request.writer.output_size > 0:
+            raise ConnectionError("a part of the answer was sent already")
+        text = "The request cannot be read as HTTP/1.1." if status < 500 else "The server failed."
+        response = render(request, status, text)
+        response.headers["Server"] = "tidegate"
+        response.force_close()
+        return response
+
+
+def _canonical(message: RawRequestMessage) -> RawRequestMessage:
+    """Minor versions and doubled slashes mean nothing; a version may stand in ``Accept``."""
+    path, query_mark, query = message.path.partition("?")
+    plain = _MINOR.sub(r"/\1", _SLASHES.sub("/", path), count=1)
+    accept = message.headers.get("Accept", "")
+    vendor = _VENDOR.match(accept) if accept.startswith("application/vnd.") else None
+    if vendor is not None and not plain.startswith(("/v1", "/v2")):
+        plain = f"/{vendor[1]}{plain}"
+    if plain == path:
+        return message
+    whole = f"{plain}{query_mark}{query}"
+    return message._replace(path=whole, url=URL.build(path=plain, query_string=query, encoded=True))

@@ -1,0 +1,110 @@
+"""Image API v2: the record of an image, and lists of them."""
+
+from typing import Any
+
+from aiohttp import web
+
+from tidegate.api.errors import answer
+from tidegate.api.keys import CALLER, IMAGES
+from tidegate.api.links import base_url
+from tidegate.api.reading import read_json, refuse_body
+from tidegate.api.v2 import listing, patch
+from tidegate.api.v2.schemas import check_image
+from tidegate.api.v2.views import image_page, image_view, respond
+from tidegate.domain.errors import Forbidden, Invalid
+from tidegate.domain.image import Visibility
+from tidegate.services.images import BASE_FIELDS, NewImage, property_name
+
+MAX_TAG = 255
+
+
+async def create_image(request: web.Request) -> web.Response:
+    body = await read_json(request)
+    image = await request.app[IMAGES].create(request[CALLER], _new_image(body))
+    location = f"{base_url(request)}/v2/images/{image.id}"
+    return respond(image_view(request, image), status=201, headers={"Location": location})
+
+
+async def list_images(request: web.Request) -> web.Response:
+    if listing.bad_encoding(request.rel_url):
+        raise Invalid("Error decoding your request: the query is no UTF-8.")
+    query = listing.parse(request.query)
+    page = await request.app[IMAGES].page(request[CALLER], query)
+    following = None
+    if page.marker is not None:
+        following = listing.link("/v2/images", request.query, page.marker)
+    views = [image_view(request, image) for image in page.images]
+    return respond(image_page(views, listing.link("/v2/images", request.query, None), following))
+
+
+async def show_image(request: web.Request) -> web.Response:
+    refuse_body(request)
+    image = await request.app[IMAGES].show(request[CALLER], request.match_info["image_id"])
+    return respond(image_view(request, image))
+
+
+async def change_image(request: web.Request) -> web.Response:
+    media_type = request.headers.get("Content-Type", "").partition(";")[0].strip()
+    if media_type not in patch.MEDIA_TYPES:
+        refusal = answer(request, patch.refused(media_type), carries_data=False)
+        refusal.headers["Accept-Patch"] = patch.ACCEPTED
+        return refusal
+    edits = patch.parse(media_type, await read_json(request))
+    image = await request.app[IMAGES].change(request[CALLER], request.match_info["image_id"], edits)
+    return respond(image_view(request, image))
+
+
+async def delete_image(request: web.Request) -> web.Response:
+    refuse_body(request)
+    await request.app[IMAGES].delete(request[CALLER], request.match_info["image_id"])
+    return web.Response(status=204)
+
+
+async def put_tag(request: web.Request) -> web.Response:
+    refuse_body(request)
+    tag = request.match_info["tag"]
+    if len(tag) > MAX_TAG:
+        raise Invalid(f"A tag has at most {MAX_TAG} characters.")
+    await request.app[IMAGES].set_tag(request[CALLER], request.match_info["image_id"], tag)
+    return web.Response(status=204)
+
+
+async def delete_tag(request: web.Request) -> web.Response:
+    refuse_body(request)
+    await request.app[IMAGES].drop_tag(
+        request[CALLER], request.match_info["image_id"], request.match_info["tag"]
+    )
+    return web.Response(status=204)
+
+
+def _new_image(body: Any) -> NewImage:
+    """Invalid, Forbidden: the first member that may not be set."""
+    if not isinstance(body, dict):
+        raise Invalid("A new image must be a JSON object.")
+    for name in body:
+        if name in patch.READ_ONLY - {"id", "os_hash_algo", "os_hash_value"}:
+            raise Forbidden(f"Attribute '{name}' is read-only.")
+        if name == "locations":
+            raise Forbidden("Attribute 'locations' is reserved.")
+    check_image(body)
+    ignored = {"os_hash_algo", "os_hash_value"}
+    own = {"id", "owner", "visibility", "tags", *ignored}
+    fields = {
+        BASE_FIELDS[name]: patch.plain(name, value)
+        for name, value in body.items()
+        if name in BASE_FIELDS and name not in own
+    }
+    properties = {
+        property_name(name): value
+        for name, value in body.items()
+        if name not in BASE_FIELDS and name not in own
+    }
+    return NewImage(
+        id=body.get("id"),
+        owner=body.get("owner") or None,
+        owner_given="owner" in body,
+        visibility=Visibility(body.get("visibility", "shared")),
+        fields=fields,
+        properties=properties,
+        tags=tuple(dict.fromkeys(body.get("tags", ()))),
+    )

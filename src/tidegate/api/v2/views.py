@@ -1,0 +1,82 @@
+"""Images as JSON of the Image API v2; the only place where they are rendered."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from aiohttp import web
+
+from tidegate.api.keys import CALLER, IMAGES, SETTINGS
+from tidegate.api.v2.schemas import NULLABLE_EXTRAS
+from tidegate.domain.image import Image
+
+_HIDDEN = frozenset({"os_glance_stage_host", "os_glance_hash_op_host"})
+
+
+def time_of(microseconds: int) -> str:
+    """``YYYY-MM-DDTHH:MM:SSZ``; clients parse this form alone."""
+    return datetime.fromtimestamp(microseconds // 1_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def image_view(request: web.Request, image: Image) -> dict[str, Any]:
+    """The caller is known to see the image; keys in the order in which Glance has them."""
+    settings = request.app[SETTINGS].locations
+    view: dict[str, Any] = {
+        name: value if value is not None or name in NULLABLE_EXTRAS else ""
+        for name, value in image.properties.items()
+        if name not in _HIDDEN
+    }
+    view.update(
+        name=image.name,
+        disk_format=image.disk_format,
+        container_format=image.container_format,
+        visibility=image.visibility,
+        size=image.size,
+        virtual_size=image.virtual_size,
+        status=image.status,
+        checksum=image.checksum,
+        protected=image.protected,
+        min_ram=image.min_ram,
+        min_disk=image.min_disk,
+        owner=image.owner,
+        os_hidden=image.hidden,
+        os_hash_algo=image.hash_algo,
+        os_hash_value=image.hash_value,
+        id=image.id,
+        created_at=time_of(image.created_at),
+        updated_at=time_of(image.updated_at),
+    )
+    if settings.show or settings.show_direct_url:
+        shown = request.app[IMAGES].shown_locations(request[CALLER], image)
+        if settings.show:
+            view["locations"] = [_location(url, metadata) for url, metadata in shown]
+        if settings.show_direct_url and shown:
+            view["direct_url"] = shown[0][0]
+    view["tags"] = list(image.tags)
+    view["self"] = f"/v2/images/{image.id}"
+    view["file"] = f"/v2/images/{image.id}/file"
+    view["schema"] = "/v2/schemas/image"
+    return view
+
+
+def _location(url: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    return {"url": url, "metadata": dict(metadata)}
+
+
+def image_page(images: Sequence[dict[str, Any]], first: str, following: str | None) -> Any:
+    page: dict[str, Any] = {"images": images, "first": first, "schema": "/v2/schemas/images"}
+    if following is not None:
+        page["next"] = following
+    return page
+
+
+def respond(
+    value: Any, *, status: int = 200, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    """JSON without escapes, and without a charset, as clients know it."""
+    return web.Response(
+        status=status,
+        body=json.dumps(value, ensure_ascii=False).encode(),
+        headers={"Content-Type": "application/json", **(headers or {})},
+    )

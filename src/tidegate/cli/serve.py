@@ -1,0 +1,101 @@
+"""``tidegate serve``, ``dev`` and ``check``."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from tidegate.check import Probe, probe_all
+from tidegate.cli.options import AsJson, ConfigFile, load_settings
+from tidegate.dev import development
+from tidegate.seaweedfs import SeaweedError
+from tidegate.server import StartError, Supervisor, say
+from tidegate.settings import Settings, SettingsError
+
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+Host = Annotated[str | None, typer.Option(help="The address to listen on.")]
+Port = Annotated[int | None, typer.Option(help="The port to listen on; 0: a free one.")]
+Workers = Annotated[int | None, typer.Option(help="How many processes; 0: one per core.")]
+
+
+def serve(
+    config: ConfigFile = None,
+    host: Host = None,
+    port: Port = None,
+    workers: Workers = None,
+    insecure: Annotated[
+        bool, typer.Option(help="Allow no authentication on another address than loopback.")
+    ] = False,
+) -> None:
+    """Serve the Image API. Without a configuration: alone, on the current folder."""
+    settings = load_settings(config, server={"host": host, "port": port, "workers": workers})
+    if settings.auth.mode == "none" and settings.server.host not in _LOOPBACK and not insecure:
+        raise SettingsError(
+            f"server.host is {settings.server.host} and auth.mode is none: everybody who reaches "
+            "it would be an administrator; say --insecure if that is meant"
+        )
+    raise typer.Exit(_run(settings))
+
+
+def dev(
+    data: Annotated[Path, typer.Option(help="Where all data is kept.", file_okay=False)] = Path(
+        ".tidegate"
+    ),
+    port: Port = None,
+    workers: Workers = None,
+) -> None:
+    """Serve on a real S3 server of its own (SeaweedFS), for development."""
+    try:
+        with development(data) as (settings, storage):
+            overrides = {"port": port, "workers": workers}
+            server = {key: value for key, value in overrides.items() if value is not None}
+            merged = settings.server.model_copy(update=server)
+            settings = settings.model_copy(update={"server": merged})
+            code = _run(
+                settings,
+                f"S3 (SeaweedFS) at {storage.endpoint}, bucket {settings.stores[0].id}, "
+                f"keys in {data}/seaweedfs/seaweedfs.json",
+            )
+    except SeaweedError as error:
+        raise StartError(str(error)) from error
+    raise typer.Exit(code)
+
+
+def check(config: ConfigFile = None, as_json: AsJson = False) -> None:
+    """Probe each configured store, and say what it supports."""
+    found = asyncio.run(probe_all(load_settings(config)))
+    if as_json:
+        typer.echo(json.dumps([probe.as_dict() for probe in found], indent=2))
+    else:
+        _show_probes(found)
+    raise typer.Exit(0 if all(probe.usable for probe in found) else 1)
+
+
+def _show_probes(found: list[Probe]) -> None:
+    console = Console()
+    for probe in found:
+        table = Table(title=f"store {probe.store} ({probe.type})", title_justify="left")
+        table.add_column("what")
+        table.add_column("answer")
+        for what, answer in probe.results.items():
+            table.add_row(what, f"[{'green' if answer == 'yes' else 'yellow'}]{answer}")
+        console.print(table)
+
+
+def _run(settings: Settings, more: str = "") -> int:
+    supervisor = Supervisor(settings)
+    try:
+        supervisor.start()
+        url = f"http://{settings.server.host}:{supervisor.port}"
+        say(f"serving the Image API on {url}")
+        if more:
+            say(more)
+            say(f"try: tidegate image push FILE --name NAME --url {url}")
+        return supervisor.run()
+    finally:
+        supervisor.close()

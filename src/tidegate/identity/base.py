@@ -1,0 +1,20 @@
+"""Who is calling: the contract, and the identity of a gateway without authentication."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from tidegate.domain.policy import Caller
+
+
+class Identity(Protocol):
+    async def caller(self, headers: Mapping[str, str]) -> Caller:
+        """Who sent a request with these headers. Unauthenticated."""
+
+
+class Anyone:
+    """Everybody is an administrator without a project, as in Glance without authentication."""
+
+    _caller = Caller(roles=frozenset({"admin", "member", "reader"}))
+
+    async def caller(self, headers: Mapping[str, str]) -> Caller:
+        return self._caller

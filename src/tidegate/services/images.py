@@ -1,0 +1,430 @@
+"""The record of an image: create, show, list, change, register locations, tag, delete."""
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+from uuid import uuid4
+
+from tidegate.catalog.base import (
+    AddLocation,
+    Catalog,
+    DescribeLocation,
+    ImageChange,
+    ImageQuery,
+    LocationEdit,
+    RemoveLocation,
+    Viewer,
+)
+from tidegate.domain.errors import (
+    Conflict,
+    Forbidden,
+    Invalid,
+    NotFound,
+    StoreBroke,
+    StoreError,
+    TooLarge,
+)
+from tidegate.domain.image import Image, Location, Visibility
+from tidegate.domain.policy import Caller, Policy
+from tidegate.domain.status import FORMATS_OPEN, Status
+from tidegate.services.removals import Removals
+from tidegate.settings import Locations as LocationSettings
+from tidegate.settings import Quotas
+from tidegate.stores.base import Store
+from tidegate.stores.http import HttpStore
+from tidegate.telemetry import log
+
+MAX_NAME = 255
+RESERVED = frozenset({"location", "deleted", "deleted_at"})
+_VISIBILITY_RULES = {
+    Visibility.PUBLIC: "publicize_image",
+    Visibility.COMMUNITY: "communitize_image",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewImage:
+    """What a caller says of a new image; every value is of the right type already.
+
+    ``owner`` counts only with ``owner_given``. ``fields`` are plain columns (name, formats, …).
+    ``size`` and ``checksum`` are what the client announces of data to come. ``location`` is a
+    URL to register. ``empty``: the size was given as 0 and no data follows.
+    """
+
+    id: str | None = None
+    owner: str | None = None
+    owner_given: bool = False
+    visibility: Visibility = Visibility.SHARED
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    properties: Mapping[str, str | None] = field(default_factory=dict)
+    tags: tuple[str, ...] = ()
+    size: int | None = None
+    checksum: str | None = None
+    location: str | None = None
+    empty: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewLocation:
+    """A location as a client names it; ``learnt`` are digests it vouches for."""
+
+    url: str
+    metadata: Mapping[str, object] = field(default_factory=dict)
+    learnt: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """One step of a change. ``op``: ``add`` (or overwrite), ``create`` (Conflict if it is
+    there), ``replace`` or ``remove``; ``name`` is a field, a property or ``tags``."""
+
+    op: str
+    name: str
+    value: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class LocationsEdit:
+    """One step at the locations: ``add`` at ``index`` (None: the end), ``replace`` all by
+    ``values``, or ``remove`` the one at ``index`` (−1: the last). ``size`` is what the client
+    declared, in bytes. ``by_header``: API v1's way, which needs no shown locations."""
+
+    op: str
+    index: int | None = None
+    values: tuple[NewLocation, ...] = ()
+    size: int | None = None
+    by_header: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Images of a list; ``marker`` is where the next page begins (None: there is none). Policy
+    may have hidden some, so a page can be short and yet not the last."""
+
+    images: tuple[Image, ...]
+    marker: str | None
+
+
+class Images:
+    def __init__(
+        self,
+        catalog: Catalog,
+        stores: Mapping[str, Store],
+        policy: Policy,
+        removals: Removals,
+        *,
+        remote: HttpStore,
+        quotas: Quotas,
+        locations: LocationSettings,
+        max_size: int,
+    ) -> None:
+        self._catalog = catalog
+        self._stores = stores
+        self._policy = policy
+        self._removals = removals
+        self._remote = remote
+        self._quotas = quotas
+        self._locations = locations
+        self._max_size = max_size
+
+    async def show(self, caller: Caller, image_id: str) -> Image:
+        image = await self._catalog.get_image(image_id, _viewer(caller))
+        if not self._policy.allows(caller, "get_image", image):
+            raise NotFound(f"No image found with ID {image_id}")
+        return image
+
+    async def page(self, caller: Caller, query: ImageQuery) -> Page:
+        """``query.viewer`` is replaced by the caller's."""
+        self._policy.require(caller, "get_images")
+        found = await self._catalog.list_images(replace(query, viewer=_viewer(caller)))
+        more = 0 < query.limit <= len(found)
+        seen = tuple(image for image in found if self._policy.allows(caller, "get_image", image))
+        return Page(seen, found[-1].id if more else None)
+
+    async def create(self, caller: Caller, new: NewImage) -> Image:
+        """Born queued; active when it is empty or comes with a location. Forbidden, Invalid,
+        TooLarge, LocationRefused, Conflict; nothing is made then."""
+        owner = new.owner if new.owner_given else caller.project
+        image = Image(
+            id=new.id or str(uuid4()),
+            owner=owner,
+            visibility=new.visibility,
+            properties=new.properties,
+            tags=new.tags,
+            **new.fields,
+        )
+        if not caller.is_admin and owner != caller.project:
+            raise Forbidden(f"You are not permitted to create images owned by {owner!r}.")
+        self._policy.require(caller, "add_image", image)
+        self._check_visibility(caller, image, new.visibility)
+        self._check_quotas(image)
+        if new.location is not None:
+            self._policy.require(caller, "set_image_location", image)
+            self._need_formats(image)
+            location, size = await self._register(
+                NewLocation(url=new.location), declared=new.size or None
+            )
+            image = replace(
+                image,
+                status=Status.ACTIVE,
+                size=size,
+                checksum=new.checksum,
+                locations=(location,),
+            )
+        elif new.empty:
+            image = replace(image, status=Status.ACTIVE, size=0)
+        else:
+            image = replace(image, declared_size=new.size, declared_checksum=new.checksum)
+        created = await self._catalog.create_image(image)
+        log.info("image created", image=created.id, status=created.status)
+        return created
+
+    async def change(
+        self,
+        caller: Caller,
+        image_id: str,
+        edits: Sequence[Edit | LocationsEdit],
+        *,
+        declared: Mapping[str, object] | None = None,
+        any_status: bool = False,
+    ) -> Image:
+        """Apply all of the edits in order, or none. ``declared`` are announcements of data to
+        come (API v1: ``declared_size``, ``declared_checksum``); ``any_status``: formats may
+        change in every status (API v1). NotFound, Forbidden, Conflict, Invalid, TooLarge,
+        LocationRefused, StoreError."""
+        image = await self.show(caller, image_id)
+        if not edits and not declared:
+            return image
+        change = _Draft(image, any_status=any_status)
+        located = [edit for edit in edits if isinstance(edit, LocationsEdit)]
+        if len(located) < len(edits) or declared:
+            self._policy.require(caller, "modify_image", image)
+        for edit in edits:
+            if isinstance(edit, Edit):
+                self._check_edit(caller, image, edit)
+                change.apply(edit)
+        if 0 <= self._quotas.tags < len(change.tags or ()):
+            raise TooLarge(
+                "The limit has been exceeded on the number of allowed image tags. "
+                f"Attempted: {len(change.tags or ())}, Maximum: {self._quotas.tags}"
+            )
+        locations = [step for edit in located for step in await self._steps(caller, image, edit)]
+        changed, removals = await self._catalog.change_image(
+            image_id,
+            ImageChange(
+                fields={**change.fields, **(declared or {})},
+                put=change.put,
+                drop=frozenset(change.drop),
+                tags=change.tags,
+                only_in=FORMATS_OPEN if change.formats_bound else None,
+                max_properties=self._quotas.properties,
+                locations=locations,
+            ),
+        )
+        await self._removals.carry_out(removals)
+        return replace(changed, member_status=image.member_status)
+
+    async def set_tag(self, caller: Caller, image_id: str, tag: str) -> None:
+        image = await self.show(caller, image_id)
+        self._policy.require(caller, "modify_image", image)
+        await self._catalog.set_tag(image_id, tag, limit=self._quotas.tags)
+
+    async def drop_tag(self, caller: Caller, image_id: str, tag: str) -> None:
+        image = await self.show(caller, image_id)
+        self._policy.require(caller, "modify_image", image)
+        await self._catalog.drop_tag(image_id, tag)
+
+    async def delete(self, caller: Caller, image_id: str) -> None:
+        """The record first, then the bytes; what a store refuses is the janitor's."""
+        image = await self.show(caller, image_id)
+        self._policy.require(caller, "delete_image", image)
+        removals = await self._catalog.delete_image(image_id)
+        log.info("image deleted", image=image_id, was=image.status)
+        await self._removals.carry_out(removals)
+
+    def shown_locations(self, caller: Caller, image: Image) -> list[tuple[str, Mapping[str, Any]]]:
+        """URL and metadata of each location, for those who may see them; none of them holds a
+        secret. A deactivated image's are for admins."""
+        if image.status is Status.DEACTIVATED and not caller.is_admin:
+            return []
+        return [
+            (self._stores[location.store].url(location.key), location.metadata)
+            for location in image.locations
+            if location.store in self._stores
+        ]
+
+    def _check_visibility(self, caller: Caller, image: Image, wanted: Visibility) -> None:
+        rule = _VISIBILITY_RULES.get(wanted)
+        if rule is not None:
+            self._policy.require(caller, rule, image)
+
+    def _check_quotas(self, image: Image) -> None:
+        limits = (
+            ("properties", len(image.properties), self._quotas.properties),
+            ("tags", len(image.tags), self._quotas.tags),
+        )
+        for what, count, limit in limits:
+            if 0 <= limit < count:
+                raise TooLarge(
+                    f"The limit has been exceeded on the number of allowed image {what}. "
+                    f"Attempted: {count}, Maximum: {limit}"
+                )
+
+    def _check_edit(self, caller: Caller, image: Image, edit: Edit) -> None:
+        if edit.name == "owner" and edit.op != "remove" and not caller.is_admin:
+            raise Forbidden("Owner can't be updated by non admin.")
+        if edit.name == "visibility" and edit.op != "remove":
+            self._check_visibility(caller, image, Visibility(edit.value))
+
+    async def _steps(self, caller: Caller, image: Image, edit: LocationsEdit) -> list[LocationEdit]:
+        if edit.op == "replace" and not edit.values:
+            raise Forbidden("Cannot set locations to empty list.")
+        rule = "delete_image_location" if edit.op == "remove" else "set_image_location"
+        self._policy.require(caller, rule, image)
+        if not (self._locations.show or edit.by_header):
+            word = {"add": "add", "replace": "update", "remove": "remove"}[edit.op]
+            raise Forbidden(f"It's not allowed to {word} locations if locations are invisible.")
+        if edit.op == "remove":
+            assert edit.index is not None
+            return [RemoveLocation(edit.index)]
+        if edit.op == "replace" and image.locations:
+            return self._described(caller, image, edit.values)
+        return await self._added(caller, image, edit)
+
+    def _described(
+        self, caller: Caller, image: Image, values: Sequence[NewLocation]
+    ) -> list[LocationEdit]:
+        shown = self.shown_locations(caller, image)
+        by_url = {url: place for (url, _), place in zip(shown, image.locations, strict=False)}
+        if sorted(value.url for value in values) != sorted(by_url):
+            raise Invalid("Original locations is not empty: remove them before setting others.")
+        return [
+            DescribeLocation(by_url[value.url].store, by_url[value.url].key, value.metadata)
+            for value in values
+        ]
+
+    async def _added(self, caller: Caller, image: Image, edit: LocationsEdit) -> list[LocationEdit]:
+        if image.status not in (Status.QUEUED, Status.ACTIVE):
+            raise Conflict(f"It's not allowed to add locations if image status is {image.status}.")
+        refill = image.status is Status.QUEUED and image.was_active
+        if refill and not (caller.is_admin or self._locations.allow_refill):
+            raise Conflict("The image was active before; its data cannot be replaced.")
+        steps: list[LocationEdit] = []
+        known = image.size if edit.size is None else edit.size
+        for at, value in enumerate(edit.values):
+            location, known = await self._register(value, declared=known)
+            steps.append(
+                AddLocation(
+                    location=location,
+                    position=None if edit.index is None else edit.index + at,
+                    limit=self._quotas.locations,
+                    learnt={**value.learnt, "size": known},
+                )
+            )
+        return steps
+
+    async def _register(self, new: NewLocation, *, declared: int | None) -> tuple[Location, int]:
+        """The location, judged but not read, and its size in bytes."""
+        if not new.url:
+            raise Invalid("External source should not be empty")
+        self._remote.check(new.url)
+        size = declared
+        if size is None:
+            try:
+                size = (await self._remote.look(new.url)).size
+            except StoreError as error:
+                raise Invalid(f"Invalid location: {error.reason}.") from error
+        if size is None:
+            raise StoreBroke(self._remote.id, "the source does not say how long the data is")
+        if size > self._max_size:
+            raise TooLarge(f"An image of {size} bytes is larger than max_image_size allows.")
+        return Location(self._remote.id, new.url, dict(new.metadata), own=False), size
+
+    def _need_formats(self, image: Image) -> None:
+        if not image.formats_set:
+            missing = "Container" if image.disk_format else "Disk"
+            raise Invalid(f"{missing} format is not specified.")
+
+
+class _Draft:
+    """The sum of a patch's edits so far, against the image as it was."""
+
+    def __init__(self, image: Image, *, any_status: bool) -> None:
+        self._image = image
+        self._any_status = any_status
+        self.fields: dict[str, Any] = {}
+        self.put: dict[str, str | None] = {}
+        self.drop: set[str] = set()
+        self.tags: tuple[str, ...] | None = None
+
+    @property
+    def formats_bound(self) -> bool:
+        """Whether the change is legal only while formats are open."""
+        touched = {"disk_format", "container_format"} & self.fields.keys()
+        return bool(touched) and not self._any_status
+
+    def apply(self, edit: Edit) -> None:
+        if edit.name == "tags" or edit.name in BASE_FIELDS:
+            self._apply_base(edit)
+            return
+        there = self._has(edit.name)
+        if edit.op == "create" and there:
+            raise Conflict(f"Property {edit.name} already present.")
+        if edit.op in ("replace", "remove") and not there:
+            raise Conflict(f"Property {edit.name} does not exist.")
+        if edit.op == "remove":
+            self.put.pop(edit.name, None)
+            self.drop.add(edit.name)
+        else:
+            self.drop.discard(edit.name)
+            self.put[edit.name] = edit.value
+
+    def _has(self, name: str) -> bool:
+        if name in self.put:
+            return True
+        return name in self._image.properties and name not in self.drop
+
+    def _apply_base(self, edit: Edit) -> None:
+        if edit.op == "remove":
+            raise Forbidden(f"Property {edit.name} may not be removed.")
+        if edit.op == "create":
+            raise Conflict(f"Property {edit.name} already present.")
+        if edit.name == "tags":
+            self.tags = tuple(dict.fromkeys(edit.value))
+            return
+        closed = self._image.status not in FORMATS_OPEN and not self._any_status
+        if edit.name.endswith("_format") and closed:
+            raise Forbidden(f"Attribute {edit.name} can be only replaced for a queued image.")
+        self.fields[BASE_FIELDS[edit.name]] = edit.value
+
+
+BASE_FIELDS = {
+    "name": "name",
+    "owner": "owner",
+    "visibility": "visibility",
+    "protected": "protected",
+    "os_hidden": "hidden",
+    "min_disk": "min_disk",
+    "min_ram": "min_ram",
+    "disk_format": "disk_format",
+    "container_format": "container_format",
+}
+"""The fields a client may write, by their names in the API, and as columns."""
+
+
+def property_name(name: str) -> str:
+    """A property's name, checked: printable, in Unicode's NFKC form, at most 255 characters, and
+    not reserved. Forbidden, Invalid."""
+    folded = unicodedata.normalize("NFKC", name).casefold()
+    if folded in RESERVED or folded.startswith("os_glance"):
+        raise Forbidden(f"Attribute '{name}' is reserved.")
+    if len(name) > MAX_NAME:
+        raise Invalid("Custom property should not be greater than 255 characters.")
+    if unicodedata.normalize("NFKC", name) != name or not name.isprintable():
+        raise Invalid("The name of a property must be printable and in Unicode's NFKC form.")
+    return name
+
+
+def _viewer(caller: Caller) -> Viewer:
+    return Viewer(project=caller.project, admin=caller.is_admin)

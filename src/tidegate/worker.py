@@ -1,0 +1,62 @@
+"""One process that serves: started by the supervisor with a listening socket and its settings.
+
+Arguments: the socket's descriptor, and that of a pipe which is told when serving begins. The
+settings come as JSON on standard input, so that no secret stands on a command line.
+"""
+
+import asyncio
+import gc
+import os
+import signal
+import socket
+import sys
+
+import uvloop
+
+from tidegate.app import run_worker
+from tidegate.domain.errors import TidegateError
+from tidegate.server import CANNOT_START
+from tidegate.settings import Settings
+from tidegate.telemetry import configure_logging
+
+
+async def _serve(settings: Settings, listener: socket.socket, tell: int) -> None:
+    started, stopping, at_once = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        (at_once if stopping.is_set() else stopping).set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    working = asyncio.ensure_future(run_worker(settings, listener, started, stopping))
+    telling = asyncio.ensure_future(started.wait())
+    await asyncio.wait({working, telling}, return_when=asyncio.FIRST_COMPLETED)
+    if started.is_set():
+        os.write(tell, b"+")
+        gc.freeze()  # what serving begins with stays: the collector need not look again
+    telling.cancel()
+    leaving = asyncio.ensure_future(at_once.wait())
+    await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+    if not working.done():
+        os._exit(1)  # told twice to stop: as if killed, and the janitor mends it
+    leaving.cancel()
+    await working
+
+
+def main() -> int:
+    listener = socket.socket(fileno=int(sys.argv[1]))
+    tell = int(sys.argv[2])
+    settings = Settings.model_validate_json(sys.stdin.buffer.read())
+    configure_logging()
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(settings, listener, tell))
+    except TidegateError as error:
+        sys.stderr.write(f"tidegate: {error.message}\n")
+        return CANNOT_START
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
