@@ -2,7 +2,6 @@
 
 import typer
 
-from tidegate.catalog.engine import upgrade
 from tidegate.cli.options import ConfigFile, load_settings
 
 app = typer.Typer(help="The catalog's schema.", no_args_is_help=True)
@@ -15,5 +14,8 @@ def _group() -> None: ...
 @app.command("upgrade")
 def upgrade_schema(config: ConfigFile = None) -> None:
     """Bring the catalog's schema to this version's (``serve`` does so by itself)."""
+    # the database's libraries come with it, which the supervisor does without
+    from tidegate.catalog.engine import upgrade
+
     upgrade(load_settings(config).catalog.url)
     typer.echo("The catalog's schema is up to date.")

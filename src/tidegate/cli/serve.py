@@ -1,17 +1,12 @@
-"""``tidegate serve``, ``dev`` and ``check``."""
+"""``tidegate serve`` and ``dev``."""
 
-import asyncio
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from tidegate.check import Probe, probe_all
-from tidegate.cli.options import AsJson, ConfigFile, load_settings
-from tidegate.dev import development
+from tidegate.cli.options import ConfigFile, load_settings
+from tidegate.dev import BUCKET, development
 from tidegate.seaweedfs import SeaweedError
 from tidegate.server import StartError, Supervisor, say
 from tidegate.settings import Settings, SettingsError
@@ -58,33 +53,12 @@ def dev(
             settings = settings.model_copy(update={"server": merged})
             code = _run(
                 settings,
-                f"S3 (SeaweedFS) at {storage.endpoint}, bucket {settings.stores[0].id}, "
+                f"S3 (SeaweedFS) at {storage.endpoint}, bucket {BUCKET}, "
                 f"keys in {data}/seaweedfs/seaweedfs.json",
             )
     except SeaweedError as error:
         raise StartError(str(error)) from error
     raise typer.Exit(code)
-
-
-def check(config: ConfigFile = None, as_json: AsJson = False) -> None:
-    """Probe each configured store, and say what it supports."""
-    found = asyncio.run(probe_all(load_settings(config)))
-    if as_json:
-        typer.echo(json.dumps([probe.as_dict() for probe in found], indent=2))
-    else:
-        _show_probes(found)
-    raise typer.Exit(0 if all(probe.usable for probe in found) else 1)
-
-
-def _show_probes(found: list[Probe]) -> None:
-    console = Console()
-    for probe in found:
-        table = Table(title=f"store {probe.store} ({probe.type})", title_justify="left")
-        table.add_column("what")
-        table.add_column("answer")
-        for what, answer in probe.results.items():
-            table.add_row(what, f"[{'green' if answer == 'yes' else 'yellow'}]{answer}")
-        console.print(table)
 
 
 def _run(settings: Settings, more: str = "") -> int:
