@@ -171,10 +171,17 @@ class Catalog(Protocol):
         written, the upload is done. Repeatable. BadTransition when the claim is lost."""
 
     async def fail_upload(
-        self, attempt: str, failure: Failure, event: Event, *, leftovers: Sequence[str | None]
+        self,
+        attempt: str,
+        failure: Failure,
+        event: Event,
+        *,
+        leftovers: Sequence[str | None],
+        received: int | None = None,
     ) -> list[Removal]:
         """End an attempt: ``event`` (BREAK or RELEASE) is applied if the claim still holds and
-        dropped if not; the failure is recorded; each of ``leftovers`` (a store's upload id, or
+        dropped if not; the failure is recorded, with the bytes received (None: as last recorded);
+        each of ``leftovers`` (a store's upload id, or
         None for the object itself) becomes a removal of the attempt's key. Repeatable."""
 
     def let_go(self, attempt: str) -> None:

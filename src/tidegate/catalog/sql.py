@@ -15,7 +15,7 @@ from tidegate.domain.image import Image
 from tidegate.domain.status import INITIAL, Event
 from tidegate.domain.upload import Failure, Removal, Sent, Upload, UploadState
 
-_ONE_IMAGE = {admin: compiled(one_image(admin=admin)) for admin in (True, False)}
+ONE_IMAGE = {admin: compiled(one_image(admin=admin)) for admin in (True, False)}
 
 
 class SqlCatalog:
@@ -43,7 +43,7 @@ class SqlCatalog:
             return await images.create(connection, image)
 
     async def get_image(self, image_id: str, viewer: Viewer) -> Image:
-        sql, constants = _ONE_IMAGE[viewer.admin]
+        sql, constants = ONE_IMAGE[viewer.admin]
         row = await self._database.hot_row(
             sql, {**constants, "id": image_id, "project": viewer.project}
         )
@@ -115,11 +115,17 @@ class SqlCatalog:
         return image
 
     async def fail_upload(
-        self, attempt: str, failure: Failure, event: Event, *, leftovers: Sequence[str | None]
+        self,
+        attempt: str,
+        failure: Failure,
+        event: Event,
+        *,
+        leftovers: Sequence[str | None],
+        received: int | None = None,
     ) -> list[Removal]:
         async with self._database.transaction() as connection:
             removals = await uploads.fail(
-                connection, attempt, self._fence(attempt), failure, event, leftovers
+                connection, attempt, self._fence(attempt), failure, event, leftovers, received
             )
         self.let_go(attempt)
         return removals

@@ -136,6 +136,7 @@ async def fail(
     failure: Failure,
     event: Event,
     leftovers: Sequence[str | None],
+    received: int | None,
 ) -> list[Removal]:
     upload = await _row(connection, attempt)
     if upload["state"] not in _OPEN or upload["fence"] != fence:
@@ -144,6 +145,7 @@ async def fail(
         connection,
         attempt,
         UploadState.FAILED,
+        received=upload["received"] if received is None else received,
         failure_reason=failure.reason,
         failure_where=failure.where[:64],
         failure_message=failure.message,

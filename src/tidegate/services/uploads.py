@@ -286,7 +286,13 @@ class Uploads:
             upload, sending.upload_id, completing=sending.finishing
         )
         try:
-            await self._catalog.fail_upload(upload.id, failure, self._broken, leftovers=leftovers)
+            await self._catalog.fail_upload(
+                upload.id,
+                failure,
+                self._broken,
+                leftovers=leftovers,
+                received=sending.received,
+            )
         except TidegateError as late:
             log.warning("upload left to the janitor", image=upload.image_id, error=late.message)
 

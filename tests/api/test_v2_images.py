@@ -1,0 +1,411 @@
+"""Image API v2: the record of an image, as clients know it."""
+
+import io
+import json
+from typing import Any
+from uuid import uuid4
+
+import jsonschema
+import pytest
+from tests.kit.gateway import V20, Answer, Gateway
+
+KEYS = {
+    "name", "disk_format", "container_format", "visibility", "size", "virtual_size", "status",
+    "checksum", "protected", "min_ram", "min_disk", "owner", "os_hidden", "os_hash_algo",
+    "os_hash_value", "id", "created_at", "updated_at", "locations", "tags", "self", "file",
+    "schema",
+}  # fmt: skip
+
+
+async def create(gate: Gateway, body: Any) -> Answer:
+    return await gate.ask("POST", "/v2/images", data=json.dumps(body))
+
+
+def replace(path: str, value: Any) -> dict[str, Any]:
+    return {"op": "replace", "path": path, "value": value}
+
+
+async def test_a_new_image_is_queued_and_shown_whole(gate: Gateway) -> None:
+    answer = await create(gate, {"name": "x"})
+    image = answer.json
+    assert answer.status == 201
+    assert answer.headers["Location"] == f"{gate.url}/v2/images/{image['id']}"
+    assert set(image) == KEYS
+    assert (image["status"], image["visibility"], image["size"]) == ("queued", "shared", None)
+    assert image["file"] == f"/v2/images/{image['id']}/file"
+    assert await gate.show(image["id"]) == image
+    schema = (await gate.ask("GET", "/v2/schemas/image")).json
+    jsonschema.validate(image, schema)
+
+
+async def test_custom_properties_come_first_and_as_text(gate: Gateway) -> None:
+    image = (await create(gate, {"os_distro": "debian", "a.b": "", "name": "n"})).json
+    assert set(list(image)[:2]) == {"os_distro", "a.b"}
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ([], 400),
+        ("x", 400),
+        ({"name": 5}, 400),
+        ({"name": "x" * 256}, 400),
+        ({"id": "x"}, 400),
+        ({"disk_format": "floppy"}, 400),
+        ({"disk_format": ""}, 400),
+        ({"visibility": "everybody"}, 400),
+        ({"protected": "true"}, 400),
+        ({"min_disk": -1}, 400),
+        ({"min_disk": 1.5}, 400),
+        ({"min_disk": True}, 400),
+        ({"min_ram": 2**31}, 400),
+        ({"custom": 5}, 400),
+        ({"custom": None}, 400),
+        ({"x" * 256: "v"}, 400),
+        ({"tags": ["x" * 256]}, 400),
+        ({"kernel_id": "x"}, 400),
+        ({"status": "active"}, 403),
+        ({"size": 5}, 403),
+        ({"checksum": None}, 403),
+        ({"self": "x"}, 403),
+        ({"stores": "x"}, 403),
+        ({"locations": []}, 403),
+        ({"location": "x"}, 403),
+        ({"deleted": "x"}, 403),
+        ({"os_glance_x": "y"}, 403),
+        ({"ＯＳ_glance_x": "y"}, 403),
+        ({f"p{number}": "v" for number in range(129)}, 413),
+        ({"tags": [f"t{number}" for number in range(129)]}, 413),
+    ],
+)
+async def test_a_bad_new_image_is_refused_and_not_made(
+    gate: Gateway, body: Any, status: int
+) -> None:
+    answer = await create(gate, body)
+    assert answer.status == status
+    assert answer.message
+    assert (await gate.ask("GET", "/v2/images")).json["images"] == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"\xff\xfe",
+        b"\xef\xbb\xbf{}",
+        b'{"name": "a", "name": "b"}',
+        b'{"min_disk": NaN}',
+        b'{"name": "\\ud800"}',
+        b"[" * 6000,
+        b'{"a":' * 40 + b"1" + b"}" * 40,
+        b'{"min_disk": ' + b"9" * 5000 + b"}",
+    ],
+)
+async def test_sec_50_bad_json_is_400(gate: Gateway, body: bytes) -> None:
+    answer = await gate.ask("POST", "/v2/images", data=body)
+    assert answer.status == 400
+    assert answer.message
+
+
+async def test_sec_50_a_body_past_1_mib_is_413(gate: Gateway) -> None:
+    body = io.BytesIO(b'{"name": "' + b"x" * 2**20 + b'"}')
+    answer = await gate.ask("POST", "/v2/images", data=body)
+    assert answer.status == 413
+
+
+async def test_an_id_may_be_chosen_once(gate: Gateway) -> None:
+    image_id = str(uuid4())
+    assert (await create(gate, {"id": image_id})).status == 201
+    again = await create(gate, {"id": image_id})
+    assert again.status == 409
+    assert "already exists" in again.message
+    await gate.ask("DELETE", f"/v2/images/{image_id}")
+    assert (await create(gate, {"id": image_id})).status == 409
+
+
+async def test_json_integers_in_float_form_are_integers(gate: Gateway) -> None:
+    image = (await create(gate, {"min_disk": 1.0})).json
+    assert json.dumps(image["min_disk"]) == "1"
+
+
+@pytest.mark.parametrize("text", ["nope", "x" * 100, str(uuid4()), "a%00b"])
+async def test_what_is_not_there_is_404(gate: Gateway, text: str) -> None:
+    for method in ("GET", "DELETE"):
+        answer = await gate.ask(method, f"/v2/images/{text}")
+        assert answer.status == 404
+        assert answer.message
+    assert (await gate.patch(text, replace("/name", "x"))).status == 404
+
+
+async def test_deleting_is_204_and_then_404(gate: Gateway) -> None:
+    image_id = await gate.create()
+    first = await gate.ask("DELETE", f"/v2/images/{image_id}")
+    assert (first.status, first.body) == (204, b"")
+    assert (await gate.ask("DELETE", f"/v2/images/{image_id}")).status == 404
+
+
+async def test_a_protected_image_is_not_deleted(gate: Gateway) -> None:
+    image_id = await gate.create(protected=True)
+    answer = await gate.ask("DELETE", f"/v2/images/{image_id}")
+    assert answer.status == 403
+    assert "protected" in answer.message
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/v2/images", {"GET", "POST"}),
+        ("/v2/images/x", {"GET", "PATCH", "DELETE"}),
+        ("/v2/images/x/tags/t", {"PUT", "DELETE"}),
+    ],
+)
+async def test_another_method_is_405_with_those_allowed(
+    gate: Gateway, path: str, allowed: set[str]
+) -> None:
+    answer = await gate.ask("TRACE", path)
+    assert answer.status == 405
+    assert set(answer.headers["Allow"].replace(" ", "").split(",")) == allowed
+    assert (await gate.ask("HEAD", path)).status == 405
+
+
+async def test_an_unexpected_body_is_400(gate: Gateway) -> None:
+    image_id = await gate.create()
+    for method, path in (("GET", ""), ("DELETE", ""), ("PUT", "/tags/t"), ("DELETE", "/tags/t")):
+        answer = await gate.ask(method, f"/v2/images/{image_id}{path}", data=b"x")
+        assert answer.status == 400
+
+
+# PATCH
+
+
+async def test_a_patch_is_answered_with_the_whole_image(gate: Gateway) -> None:
+    image_id = await gate.create(k="1", name="a")
+    answer = await gate.patch(
+        image_id,
+        replace("/name", "ü"),
+        {"op": "add", "path": "/new", "value": "2"},
+        {"op": "add", "path": "/min_disk", "value": 3},
+        {"op": "add", "path": "/a~1b~0c", "value": "4"},
+        replace("/tags", ["x", "x", "y"]),
+        {"op": "remove", "path": "/k"},
+    )
+    assert answer.status == 200
+    image = answer.json
+    assert (image["name"], image["new"], image["min_disk"], image["a/b~c"]) == ("ü", "2", 3, "4")
+    assert image["tags"] == ["x", "y"]
+    assert "k" not in image
+    assert await gate.show(image_id) == image
+
+
+async def test_the_old_form_of_a_patch(gate: Gateway) -> None:
+    image_id = await gate.create(k="1")
+    answer = await gate.patch(
+        image_id,
+        {"replace": "/name", "value": "x"},
+        {"add": "/n", "value": "2"},
+        {"remove": "/k"},
+        media_type=V20,
+    )
+    assert answer.status == 200
+    assert (answer.json["name"], answer.json["n"]) == ("x", "2")
+    for operation in ({"add": "/name", "value": "y"}, {"add": "/n", "value": "y"}):
+        assert (await gate.patch(image_id, operation, media_type=V20)).status == 409
+
+
+async def test_an_empty_patch_changes_nothing(gate: Gateway) -> None:
+    image_id = await gate.create()
+    before = await gate.show(image_id)
+    answer = await gate.patch(image_id)
+    assert (answer.status, answer.json) == (200, before)
+
+
+@pytest.mark.parametrize("media_type", ["", "application/json", "application/json-patch+json"])
+async def test_another_media_type_is_415_and_names_ours(gate: Gateway, media_type: str) -> None:
+    image_id = await gate.create()
+    answer = await gate.patch(image_id, replace("/name", "x"), media_type=media_type or "x/y")
+    assert answer.status == 415
+    assert "v2.1-json-patch" in answer.headers["Accept-Patch"]
+
+
+@pytest.mark.parametrize(
+    ("operation", "status"),
+    [
+        ("x", 400),
+        ({"op": "test", "path": "/name", "value": "x"}, 400),
+        ({"op": "move", "path": "/name", "from": "/x"}, 400),
+        ({"path": "/name", "value": "x"}, 400),
+        ({"op": "add", "value": "x"}, 400),
+        ({"op": "add", "path": "/name"}, 400),
+        ({"op": "add", "path": 5, "value": "x"}, 400),
+        ({"op": "add", "path": "name", "value": "x"}, 400),
+        ({"op": "add", "path": "/a/b", "value": "x"}, 400),
+        ({"op": "add", "path": "/tags/-", "value": "x"}, 400),
+        ({"op": "add", "path": "/a//b", "value": "x"}, 400),
+        ({"op": "add", "path": "/a/", "value": "x"}, 400),
+        ({"op": "add", "path": "/a~2", "value": "x"}, 400),
+        ({"op": "add", "path": "/name", "value": 5}, 400),
+        ({"op": "add", "path": "/min_disk", "value": -1}, 400),
+        ({"op": "add", "path": "/k", "value": 5}, 400),
+        ({"op": "add", "path": f"/{'x' * 256}", "value": "x"}, 400),
+        ({"op": "replace", "path": "/id", "value": str(uuid4())}, 403),
+        ({"op": "replace", "path": "/status", "value": "active"}, 403),
+        ({"op": "replace", "path": "/size", "value": 5}, 403),
+        ({"op": "replace", "path": "/os_hash_value", "value": "x"}, 403),
+        ({"op": "add", "path": "/stores", "value": "x"}, 403),
+        ({"op": "add", "path": "/deleted", "value": "x"}, 403),
+        ({"op": "add", "path": "/os_glance_x", "value": "x"}, 403),
+        ({"op": "remove", "path": "/name"}, 403),
+        ({"op": "remove", "path": "/owner"}, 403),
+        ({"op": "replace", "path": "/missing", "value": "x"}, 409),
+        ({"op": "remove", "path": "/missing"}, 409),
+    ],
+)
+async def test_a_bad_patch_changes_nothing(gate: Gateway, operation: Any, status: int) -> None:
+    image_id = await gate.create()
+    before = await gate.show(image_id)
+    answer = await gate.patch(image_id, replace("/name", "changed"), operation)
+    assert answer.status == status
+    assert answer.message
+    assert await gate.show(image_id) == before
+
+
+async def test_sec_39_a_patch_has_at_most_100_operations(gate: Gateway) -> None:
+    image_id = await gate.create()
+    assert (await gate.patch(image_id, *[replace("/name", "x")] * 101)).status == 400
+
+
+async def test_formats_are_fixed_once_there_is_data(gate: Gateway) -> None:
+    image_id = await gate.create()
+    assert (await gate.patch(image_id, replace("/disk_format", "iso"))).status == 200
+    await gate.put(image_id, b"x")
+    assert (await gate.patch(image_id, replace("/disk_format", "raw"))).status == 403
+
+
+# tags
+
+
+async def test_tags_by_path(gate: Gateway) -> None:
+    image_id = await gate.create()
+    for tag in ("a%20b", "%C3%A9", "a%20b"):
+        assert (await gate.ask("PUT", f"/v2/images/{image_id}/tags/{tag}")).status == 204
+    assert (await gate.show(image_id))["tags"] == ["a b", "é"]
+    assert (await gate.ask("DELETE", f"/v2/images/{image_id}/tags/%C3%A9")).status == 204
+    assert (await gate.ask("DELETE", f"/v2/images/{image_id}/tags/%C3%A9")).status == 404
+    assert (await gate.ask("PUT", f"/v2/images/{image_id}/tags/{'x' * 256}")).status == 400
+    assert (await gate.ask("PUT", f"/v2/images/{uuid4()}/tags/x")).status == 404
+
+
+async def test_the_tag_past_the_quota_is_413(gate: Gateway) -> None:
+    image_id = await gate.create(tags=[f"t{number}" for number in range(128)])
+    assert (await gate.ask("PUT", f"/v2/images/{image_id}/tags/t0")).status == 204
+    assert (await gate.ask("PUT", f"/v2/images/{image_id}/tags/more")).status == 413
+
+
+# lists
+
+
+async def names(gate: Gateway, query: str = "") -> list[str]:
+    answer = await gate.ask("GET", f"/v2/images{query}")
+    assert answer.status == 200, answer.body
+    return [image["name"] for image in answer.json["images"]]
+
+
+async def test_a_list_is_paged_by_links(gate: Gateway) -> None:
+    for name in "abcde":
+        await gate.create(name=name, tags=["t", "u"])
+    found: list[str] = []
+    path: str | None = "/v2/images?limit=2&tag=t&tag=u&sort=name:asc"
+    while path:
+        page = (await gate.ask("GET", path)).json
+        assert page["first"].startswith("/v2/images?limit=2&tag=t&tag=u")
+        assert page["schema"] == "/v2/schemas/images"
+        found += [image["name"] for image in page["images"]]
+        path = page.get("next")
+        assert path is None or path.count("tag=") == 2
+    assert found == list("abcde")
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("", ["c", "b", "a"]),
+        ("?name=b", ["b"]),
+        ("?name=eq:b", ["b"]),
+        ("?name=in:a,c", ["c", "a"]),
+        ('?name=in:"a",b', ["b", "a"]),
+        ("?status=queued", ["c", "b", "a"]),
+        ("?status=active", []),
+        ("?size_min=1", []),
+        ("?min_disk=2", ["b"]),
+        ("?min_disk_min=2&min_disk_max=2", ["b"]),
+        ("?min_disk=x", []),
+        ("?k=a", ["a"]),
+        ("?tag=t-b", ["b"]),
+        ("?tag=", []),
+        ("?protected=true", ["a"]),
+        ("?os_hidden=TRUE", ["h"]),
+        ("?visibility=public", ["c"]),
+        ("?visibility=all", ["c", "b", "a"]),
+        ("?visibility=", []),
+        ("?sort=name", ["c", "b", "a"]),
+        ("?sort=status:asc,name:asc", ["a", "b", "c"]),
+        ("?sort_key=name&sort_dir=asc", ["a", "b", "c"]),
+        ("?limit=1", ["c"]),
+        ("?limit=0", []),
+        ("?limit=99999", ["c", "b", "a"]),
+        ("?created_at=gt:2000-01-01T00:00:00Z", ["c", "b", "a"]),
+        ("?created_at=lt:2000-01-01", []),
+        ("?deleted=true", ["c", "b", "a"]),
+        ("?owner=x", []),
+        ("?unknown=x", []),
+    ],
+)
+async def test_filters_and_orders(gate: Gateway, query: str, expected: list[str]) -> None:
+    await gate.create(name="a", min_disk=1, k="a", protected=True)
+    await gate.create(name="b", min_disk=2, k="b", tags=["t-b"])
+    await gate.create(name="c", min_disk=3, k="c", visibility="public")
+    await gate.create(name="h", os_hidden=True)
+    assert await names(gate, query) == expected
+
+
+async def test_times_compare_as_they_are_shown(gate: Gateway) -> None:
+    image_id = await gate.create(name="a")
+    shown = (await gate.show(image_id))["created_at"]
+    assert await names(gate, f"?created_at={shown}") == ["a"]
+    assert await names(gate, f"?created_at=neq:{shown}") == []
+    assert await names(gate, f"?created_at=lte:{shown}") == ["a"]
+    assert await names(gate, f"?created_at=gt:{shown}") == []
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "limit=x", "limit=-1", "limit=1.5", f"marker={uuid4()}", "marker=", "sort=nope",
+        "sort=name:up", "sort=", "sort=name&sort_key=name", "sort_key=nope",
+        "sort_key=name&sort_key=id&sort_dir=asc&sort_dir=asc&sort_dir=asc", "sort_dir=up",
+        "visibility=x", "member_status=x", "os_hidden=x", "protected=x", "size_min=x",
+        "size_max=1e3", "created_at=yesterday", "created_at=in:2000-01-01", "name=neq:x",
+        'name=in:"x', 'name=in:"x"y', 'name=in:x"y"', "changes-since=2000-01-01", "name=%ff",
+        "name=in:" + ",".join("x" * 101), "&".join(f"p{number}=x" for number in range(51)),
+    ],
+)  # fmt: skip
+async def test_a_bad_query_is_400(gate: Gateway, query: str) -> None:
+    answer = await gate.ask("GET", f"/v2/images?{query}")
+    assert answer.status == 400
+    assert answer.message
+
+
+async def test_killed_images_are_listed_and_deleted_ones_are_not(gate: Gateway) -> None:
+    killed = await gate.create(name="killed")
+    await gate.put(killed, b"x", {"Content-MD5": "0" * 32})
+    gone = await gate.create(name="gone")
+    await gate.ask("DELETE", f"/v2/images/{gone}")
+    assert await names(gate) == ["killed"]
+    assert await names(gate, "?status=killed") == ["killed"]
+    assert await names(gate, "?status=deleted") == []
+
+
+async def test_a_marker_at_the_last_image_gives_an_empty_list(gate: Gateway) -> None:
+    image_id = await gate.create()
+    assert await names(gate, f"?marker={image_id}") == []

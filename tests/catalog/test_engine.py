@@ -1,0 +1,135 @@
+"""The database itself: its schema, its plans, its failures."""
+
+import multiprocessing
+import sqlite3
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import create_engine
+from sqlalchemy.dialects import sqlite
+
+from tidegate.catalog.base import Condition, ImageQuery, Viewer
+from tidegate.catalog.engine import upgrade
+from tidegate.catalog.query import image_page
+from tidegate.catalog.sql import ONE_IMAGE, SqlCatalog
+from tidegate.catalog.tables import metadata
+from tidegate.domain.errors import CatalogDown
+from tidegate.domain.image import Image
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "catalog.db"
+
+
+@pytest.fixture
+def url(path: Path) -> str:
+    return f"sqlite:///{path}"
+
+
+def test_the_migrations_make_the_schema(url: str) -> None:
+    upgrade(url)
+    engine = create_engine(url)
+    with engine.connect() as connection:
+        found = compare_metadata(MigrationContext.configure(connection), metadata)
+    engine.dispose()
+    assert found == []
+
+
+def test_an_upgrade_of_what_is_up_to_date_changes_nothing(url: str, path: Path) -> None:
+    upgrade(url)
+    before = _schema(path)
+    upgrade(url)
+    assert _schema(path) == before
+
+
+def test_processes_may_upgrade_at_once(url: str, path: Path) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    workers = [spawn.Process(target=upgrade, args=(url,)) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0, 0, 0]
+    assert "images" in _schema(path)
+
+
+def _schema(path: Path) -> dict[str, str]:
+    connection = sqlite3.connect(path)
+    found = dict(connection.execute("SELECT name, sql FROM sqlite_master ORDER BY name"))
+    connection.close()
+    return found
+
+
+def plan(path: Path, query: ImageQuery, marker: Image | None = None) -> str:
+    """How SQLite would find a page."""
+    statement = image_page(query, marker).compile(
+        dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True}
+    )
+    return explain(path, str(statement), ())
+
+
+def explain(path: Path, sql: str, values: object) -> str:
+    connection = sqlite3.connect(path)
+    rows = connection.execute(f"EXPLAIN QUERY PLAN {sql}", values).fetchall()
+    connection.close()
+    return "\n".join(row[3] for row in rows)
+
+
+MARKER = Image(id="00000000-0000-0000-0000-000000000000", name="n", created_at=1)
+
+
+@pytest.mark.parametrize("marker", [None, MARKER])
+def test_a_page_of_the_list_walks_an_index(url: str, path: Path, marker: Image | None) -> None:
+    upgrade(url)
+    found = plan(path, ImageQuery(viewer=Viewer(project="p", admin=True)), marker)
+    assert "ix_images_created_at_id" in found
+    assert "TEMP B-TREE" not in found
+    assert "SCAN images\n" not in found + "\n"
+
+
+def test_a_list_by_name_searches_an_index(url: str, path: Path) -> None:
+    upgrade(url)
+    condition = Condition(column="name", op="eq", value="x")
+    found = plan(path, ImageQuery(viewer=Viewer(project="p", admin=True), conditions=[condition]))
+    assert "SEARCH images USING INDEX ix_images_name" in found or "ix_images_created_at" in found
+
+
+@pytest.mark.parametrize("admin", [True, False])
+def test_one_image_is_found_by_its_key(url: str, path: Path, admin: bool) -> None:
+    upgrade(url)
+    sql, constants = ONE_IMAGE[admin]
+    found = explain(path, sql, {**constants, "id": "x", "project": "p"})
+    assert "SEARCH images USING INDEX sqlite_autoindex_images_1" in found
+    assert "SCAN" not in found.replace("SCAN anon", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("nonsense", "cannot be read"),
+        ("mysql://h/db", "not supported"),
+        ("sqlite://", "not supported"),
+        ("sqlite:////no/such/folder/c.db", "cannot be opened"),
+    ],
+)
+async def test_a_catalog_that_cannot_be_opened_says_why(text: str, word: str) -> None:
+    with pytest.raises(CatalogDown, match=word):
+        await SqlCatalog(text).open()
+
+
+async def test_a_damaged_file_is_refused(path: Path, url: str) -> None:
+    upgrade(url)
+    data = bytearray(path.read_bytes())
+    data[4096:12288] = b"\xff" * 8192
+    path.write_bytes(data)
+    with pytest.raises(CatalogDown, match="damaged"):
+        await SqlCatalog(url).open()
+
+
+async def test_a_file_that_is_no_database_is_refused(path: Path, url: str) -> None:
+    path.write_bytes(b"no database at all, but long enough to look like one" * 100)
+    with pytest.raises(CatalogDown, match="no SQLite database"):
+        await SqlCatalog(url).open()

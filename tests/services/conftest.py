@@ -1,0 +1,95 @@
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from tests.kit.stores import FaultyStore
+
+from tidegate.catalog.base import Viewer
+from tidegate.catalog.sql import SqlCatalog
+from tidegate.domain.image import Image
+from tidegate.domain.policy import Caller, Policy
+from tidegate.domain.status import Event
+from tidegate.domain.upload import Failure
+from tidegate.services.reaping import Reaping
+from tidegate.services.removals import Removals
+from tidegate.services.uploads import Expected, Uploads
+from tidegate.settings import Locations
+from tidegate.settings import Uploads as UploadSettings
+from tidegate.stores.memory import MemoryStore
+from tidegate.transfer.digest import DigestPool
+from tidegate.transfer.memory import Arena
+from tidegate.transfer.upload import Source
+
+MIB = 2**20
+ADMIN = Caller(roles=frozenset({"admin"}))
+
+
+@dataclass
+class World:
+    """A catalog, a store that may fail, and the services on them."""
+
+    url: str
+    catalog: SqlCatalog
+    store: FaultyStore = field(default_factory=lambda: FaultyStore(MemoryStore()))
+    arena: Arena = field(default_factory=lambda: Arena(32 * MIB))
+    digests: DigestPool = field(default_factory=lambda: DigestPool(2))
+
+    @property
+    def removals(self) -> Removals:
+        return Removals(self.catalog, {self.store.id: self.store})
+
+    def uploads(self, **changes: object) -> Uploads:
+        settings = UploadSettings.model_validate(
+            {"memory_budget": 32 * MIB, "part_size": 4 * MIB, "part_concurrency": 2, **changes}
+        )
+        return Uploads(
+            self.catalog,
+            {self.store.id: self.store},
+            Policy(),
+            self.removals,
+            settings=settings,
+            locations=Locations(),
+            default_store=self.store.id,
+            arena=self.arena,
+            digests=self.digests,
+            node="node",
+        )
+
+    def reaping(self, catalog: SqlCatalog | None = None) -> Reaping:
+        stores = {self.store.id: self.store}
+        used = catalog or self.catalog
+        return Reaping(
+            used, stores, Removals(used, stores), broken=Event.BREAK, lease=30, node="reaper"
+        )
+
+    async def queued(self) -> str:
+        image = Image(id=str(uuid4()), disk_format="raw", container_format="bare")
+        return (await self.catalog.create_image(image)).id
+
+    async def upload(
+        self, image_id: str, source: Source, expected: Expected | None = None, **changes: object
+    ) -> Image:
+        return await self.uploads(**changes).upload(
+            ADMIN, image_id, source, expected or Expected(), request_id="req-1"
+        )
+
+    async def image(self, image_id: str) -> Image:
+        return await self.catalog.get_image(image_id, Viewer(admin=True))
+
+    async def failure(self, image_id: str) -> Failure:
+        found = (await self.catalog.uploads_of(image_id))[-1].failure
+        assert found is not None
+        return found
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    url = f"sqlite:///{tmp_path / 'catalog.db'}"
+    catalog = SqlCatalog(url)
+    await catalog.open()
+    world = World(url, catalog)
+    yield world
+    world.digests.close()
+    await catalog.close()
