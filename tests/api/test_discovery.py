@@ -3,6 +3,8 @@
 import pytest
 from tests.kit.gateway import Gateway, raw
 
+POST = b"POST /v2/images HTTP/1.1\r\nHost: x\r\n"
+
 
 @pytest.mark.parametrize(
     "path", ["/", "", "/v2", "/v2/", "/v3/images", "/foo", "/v1", "/V2/images"]

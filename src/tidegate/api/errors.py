@@ -71,7 +71,7 @@ def render(
         title = HTTPStatus(status).phrase
     except ValueError:
         title = "Error"
-    request_id = str(request.get(REQUEST_ID, ""))
+    request_id = request.get(REQUEST_ID, "")
     if _prefers_html(request.headers.get("Accept", "")):
         text = (
             f"<html><head><title>{status} {title}</title></head><body>"

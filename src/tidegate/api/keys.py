@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
+from tidegate.domain.policy import Caller
 from tidegate.identity.base import Identity
 from tidegate.services.downloads import Downloads
 from tidegate.services.images import Images
@@ -19,11 +20,11 @@ DOWNLOADS = web.AppKey("downloads", Downloads)
 READY: web.AppKey[Callable[[], Awaitable[dict[str, str | None]]]] = web.AppKey("ready")
 """Asks each part that must answer; the reason of each that does not, else None."""
 
-CALLER = "caller"
-"""Request key: ``domain.policy.Caller``, set by the middleware."""
+CALLER = web.RequestKey("caller", Caller)
+"""Set by the middleware."""
 
-REQUEST_ID = "request_id"
-"""Request key: the request's id, ``req-…``."""
+REQUEST_ID = web.RequestKey("request_id", str)
+"""The request's id, ``req-…``."""
 
-PREPARED = "prepared"
-"""Request key: set once the head of the answer has left."""
+PREPARED = web.RequestKey("prepared", bool)
+"""Set once the head of the answer has left."""

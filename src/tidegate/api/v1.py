@@ -25,7 +25,7 @@ async def post_image(request: web.Request) -> web.Response:
     carries = _carries_data(request, meta)
     if carries:
         meta.need_formats()
-    caller: Caller = request[CALLER]
+    caller = request[CALLER]
     image = await request.app[IMAGES].create(
         caller,
         NewImage(
@@ -47,7 +47,7 @@ async def post_image(request: web.Request) -> web.Response:
 async def put_image(request: web.Request) -> web.Response:
     meta = read_meta(request.headers)
     carries = _carries_data(request, meta)
-    caller: Caller = request[CALLER]
+    caller = request[CALLER]
     image = await request.app[IMAGES].show(caller, request.match_info["image_id"])
     _refuse_fixed(image, meta)
     queued = image.status is Status.QUEUED

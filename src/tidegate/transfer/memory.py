@@ -6,6 +6,7 @@ byte budget. Who cannot get a reservation waits in line, which stops the reading
 
 import asyncio
 import mmap
+import sys
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,6 +15,9 @@ from tidegate import telemetry
 
 BLOCK = 2**20
 """Bytes of a block: what is read, hashed and written in one step."""
+
+
+_NORESERVE = 0x4000 if sys.platform == "linux" else 0  # linux/mman.h; the mmap module lacks it
 
 
 class Reservation:
@@ -34,10 +38,10 @@ class Arena:
 
     def __init__(self, budget: int) -> None:
         self.blocks = max(1, budget // BLOCK)
-        self._memory = mmap.mmap(-1, self.blocks * BLOCK, flags=mmap.MAP_PRIVATE)
-        whole = memoryview(self._memory)
+        self._memory = mmap.mmap(-1, self.blocks * BLOCK, flags=mmap.MAP_PRIVATE | _NORESERVE)
+        self._whole = memoryview(self._memory)
         # the last one freed is the first one used again: it is still in the processor's cache
-        self._free = [whole[at * BLOCK : (at + 1) * BLOCK] for at in range(self.blocks)]
+        self._free = [self._whole[at * BLOCK : (at + 1) * BLOCK] for at in range(self.blocks)]
         self._line: deque[tuple[int, asyncio.Future[list[memoryview]]]] = deque()
 
     @property
@@ -90,6 +94,14 @@ class Arena:
         """Give the memory of an idle arena back to the system."""
         if len(self._free) == self.blocks and hasattr(mmap, "MADV_DONTNEED"):
             self._memory.madvise(mmap.MADV_DONTNEED)
+
+    def close(self) -> None:
+        """Give all of the memory back; nobody may hold a reservation any more."""
+        for block in self._free:
+            block.release()
+        self._free.clear()
+        self._whole.release()
+        self._memory.close()
 
     def _take(self, count: int) -> list[memoryview]:
         taken = self._free[-count:]
