@@ -88,7 +88,6 @@ async def gateway(
             stores = await stack.enter_async_context(open_stores(settings))
         remote = next(store for store in stores.values() if isinstance(store, HttpStore))
         arena = Arena(settings.uploads.memory_budget)
-        stack.callback(arena.close)
         digests = DigestPool(os.cpu_count() or 1)
         stack.push_async_callback(asyncio.to_thread, digests.close)
         policy = Policy()

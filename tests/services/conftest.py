@@ -92,5 +92,4 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     world = World(url, catalog)
     yield world
     world.digests.close()
-    world.arena.close()
     await catalog.close()

@@ -39,9 +39,9 @@ class Arena:
     def __init__(self, budget: int) -> None:
         self.blocks = max(1, budget // BLOCK)
         self._memory = mmap.mmap(-1, self.blocks * BLOCK, flags=mmap.MAP_PRIVATE | _NORESERVE)
-        self._whole = memoryview(self._memory)
+        whole = memoryview(self._memory)
         # the last one freed is the first one used again: it is still in the processor's cache
-        self._free = [self._whole[at * BLOCK : (at + 1) * BLOCK] for at in range(self.blocks)]
+        self._free = [whole[at * BLOCK : (at + 1) * BLOCK] for at in range(self.blocks)]
         self._line: deque[tuple[int, asyncio.Future[list[memoryview]]]] = deque()
 
     @property
@@ -94,14 +94,6 @@ class Arena:
         """Give the memory of an idle arena back to the system."""
         if len(self._free) == self.blocks and hasattr(mmap, "MADV_DONTNEED"):
             self._memory.madvise(mmap.MADV_DONTNEED)
-
-    def close(self) -> None:
-        """Give all of the memory back; nobody may hold a reservation any more."""
-        for block in self._free:
-            block.release()
-        self._free.clear()
-        self._whole.release()
-        self._memory.close()
 
     def _take(self, count: int) -> list[memoryview]:
         taken = self._free[-count:]
