@@ -1,6 +1,7 @@
 """A whole gateway in this process, over real sockets."""
 
 import asyncio
+import io
 import json
 import socket
 from collections.abc import AsyncIterator, Mapping
@@ -86,7 +87,7 @@ class Gateway:
         return await self.ask(
             "PUT",
             f"/v2/images/{image_id}/file",
-            data=data,
+            data=io.BytesIO(data) if isinstance(data, bytes) else data,
             headers={"Content-Type": DATA, **(headers or {})},
         )
 

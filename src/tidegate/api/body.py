@@ -14,6 +14,7 @@ import aiohttp
 import aiohttp.http_exceptions
 from aiohttp import web
 
+from tidegate.api.keys import LAST
 from tidegate.domain.errors import ClientGone, ClientStalled, Invalid, Unsupported
 from tidegate.services.uploads import Expected
 from tidegate.wire import BodyReader
@@ -54,11 +55,6 @@ class Body:
         self._waited = 0.0
         self._came = 0
 
-    @property
-    def taken_over(self) -> bool:
-        """True: the connection must be closed after the answer."""
-        return self._reader.taken_over
-
     async def readinto(self, block: memoryview) -> int:
         if self._expects:
             self._expects = False
@@ -78,6 +74,7 @@ class Body:
 
     def close(self) -> None:
         self._reader.hand_back()
+        self._request[LAST] = self._reader.taken_over
 
     def _judge_rate(self, count: int, seconds: float) -> None:
         # only time spent waiting for the client counts, never for our memory or the store

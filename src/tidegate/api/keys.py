@@ -26,5 +26,8 @@ CALLER = web.RequestKey("caller", Caller)
 REQUEST_ID = web.RequestKey("request_id", str)
 """The request's id, ``req-…``."""
 
+LAST = web.RequestKey("last", bool)
+"""Set when the connection cannot carry another request after this one."""
+
 PREPARED = web.RequestKey("prepared", bool)
 """Set once the head of the answer has left."""

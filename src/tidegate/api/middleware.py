@@ -10,7 +10,7 @@ from aiohttp.typedefs import Handler
 
 from tidegate import telemetry
 from tidegate.api.errors import answer, from_http, render
-from tidegate.api.keys import CALLER, IDENTITY, PREPARED, REQUEST_ID, SETTINGS
+from tidegate.api.keys import CALLER, IDENTITY, LAST, PREPARED, REQUEST_ID, SETTINGS
 from tidegate.api.v2 import discovery
 from tidegate.domain.errors import Forbidden, TidegateError
 from tidegate.settings import Settings
@@ -44,6 +44,8 @@ async def frame(request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.get(PREPARED):
             raise
         response = render(request, 500, "The server failed; its log says why, by the request id.")
+    if request.get(LAST):
+        response.force_close()
     _report(request, response.status, time.perf_counter() - begun, reason)
     return response
 

@@ -107,30 +107,26 @@ async def _filled(
 ) -> web.Response:
     """Take the data, if there is some, and answer with the image."""
     headers: dict[str, str] = {}
-    taken_over = False
     if carries:
         try:
-            image, taken_over = await _take_data(request, meta, image)
+            image = await _take_data(request, meta, image)
         except Gone as error:
             return render(request, 412, error.message)
     if image.checksum is not None:
         headers["ETag"] = image.checksum
     if status == 201:
         headers["Location"] = f"{base_url(request)}/v1/images/{image.id}"
-    response = respond({"image": image_v1(image)}, status=status, headers=headers)
-    if taken_over:
-        response.force_close()
-    return response
+    return respond({"image": image_v1(image)}, status=status, headers=headers)
 
 
-async def _take_data(request: web.Request, meta: Meta, image: Image) -> tuple[Image, bool]:
+async def _take_data(request: web.Request, meta: Meta, image: Image) -> Image:
     caller, uploads = request[CALLER], request.app[UPLOADS]
     if "Content-Type" not in request.headers or request.content_type != "application/octet-stream":
         await uploads.refuse(caller, image.id)
         raise Invalid("Content-Type must be application/octet-stream")
     body = Body(request, request.app[SETTINGS].uploads.idle_timeout)
     try:
-        filled = await uploads.upload(
+        return await uploads.upload(
             caller,
             image.id,
             body,
@@ -140,7 +136,6 @@ async def _take_data(request: web.Request, meta: Meta, image: Image) -> tuple[Im
         )
     finally:
         body.close()
-    return filled, body.taken_over
 
 
 def _refuse_fixed(image: Image, meta: Meta) -> None:

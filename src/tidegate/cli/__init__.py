@@ -29,7 +29,7 @@ def main() -> None:
         app()
     except SettingsError as error:
         say(str(error))
-        sys.exit(2)
+        sys.exit(1)
     except StartError as error:
         if str(error):
             say(str(error))

@@ -62,8 +62,12 @@ class Receiving:
     @asynccontextmanager
     async def blocks(self) -> AsyncIterator[AsyncIterator[memoryview]]:
         """The blocks in order; each is valid until the next one is asked for. StoreError."""
-        async with asyncio.TaskGroup() as group, aclosing(self._drain(group)) as blocks:
-            yield blocks
+        try:
+            async with asyncio.TaskGroup() as group, aclosing(self._drain(group)) as blocks:
+                yield blocks
+        except BaseExceptionGroup as failures:
+            # readers hand their errors to who waits for a block, so this is one alone
+            raise failures.exceptions[0] from None
 
     async def _drain(self, group: asyncio.TaskGroup) -> AsyncGenerator[memoryview, None]:
         async with aclosing(self._one_stream()) as stream:

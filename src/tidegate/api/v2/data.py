@@ -28,10 +28,7 @@ async def put_file(request: web.Request) -> web.Response:
         )
     finally:
         body.close()
-    response = web.Response(status=204)
-    if body.taken_over:
-        response.force_close()
-    return response
+    return web.Response(status=204)
 
 
 async def get_file(request: web.Request) -> web.StreamResponse:
