@@ -88,7 +88,7 @@ class Uploads(Branch):
     digests: tuple[str, ...] = ("md5", "sha512")
     lease: Duration = 60.0
     idle_timeout: Duration = 60.0
-    max_waiting: int = Field(default=256, ge=0)
+    max_waiting: int = Field(default=256, ge=1)
     on_broken: Literal["killed", "queued"] = "killed"
     max_image_size: Size = 2**40
 

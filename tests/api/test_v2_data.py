@@ -275,7 +275,7 @@ async def test_a_size_out_of_reach_names_the_budget(tmp_path: Path) -> None:
             f"PUT /v2/images/{image_id}/file HTTP/1.1\r\nHost: 127.0.0.1\r\n"
             f"Content-Type: {DATA}\r\nContent-Length: {2**38}\r\nConnection: close\r\n\r\n"
         )
-        answer = await raw(gate.port, head.encode())
+        answer = await raw(gate.port, head.encode(), until=b"}}")
         assert answer.startswith(b"HTTP/1.1 413")
         assert b"memory_budget" in answer
         assert (await gate.show(image_id))["status"] == "queued"

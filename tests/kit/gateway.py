@@ -150,8 +150,9 @@ async def running(store: Store, folder: Path, **sections: Any) -> AsyncIterator[
     await fetcher.close()
 
 
-async def raw(port: int, *pieces: bytes, end: bool = False) -> bytes:
-    """Send these bytes as they are and read until the server closes."""
+async def raw(port: int, *pieces: bytes, end: bool = False, until: bytes = b"") -> bytes:
+    """Send these bytes as they are and read until the server closes, or ``until`` has come (a
+    server that refused a body waits a while for the rest of it before it closes)."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         for piece in pieces:
@@ -160,6 +161,6 @@ async def raw(port: int, *pieces: bytes, end: bool = False) -> bytes:
         if end:
             writer.write_eof()
         async with asyncio.timeout(20):
-            return await reader.read()
+            return await (reader.readuntil(until) if until else reader.read())
     finally:
         writer.close()

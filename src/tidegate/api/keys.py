@@ -1,6 +1,8 @@
 """What a handler finds in the application and in a request, by typed keys."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from aiohttp import web
 
@@ -16,6 +18,9 @@ IDENTITY: web.AppKey[Identity] = web.AppKey("identity")
 IMAGES = web.AppKey("images", Images)
 UPLOADS = web.AppKey("uploads", Uploads)
 DOWNLOADS = web.AppKey("downloads", Downloads)
+
+RUNNING: web.AppKey[set[asyncio.Task[Any]]] = web.AppKey("running")
+"""The requests that are being answered."""
 
 READY: web.AppKey[Callable[[], Awaitable[dict[str, str | None]]]] = web.AppKey("ready")
 """Asks each part that must answer; the reason of each that does not, else None."""

@@ -1,7 +1,10 @@
 """Around every request: its id, its caller, its answer when it fails, its line in the log."""
 
+import asyncio
 import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -10,7 +13,7 @@ from aiohttp.typedefs import Handler
 
 from tidegate import telemetry
 from tidegate.api.errors import answer, from_http, render
-from tidegate.api.keys import CALLER, IDENTITY, LAST, PREPARED, REQUEST_ID, SETTINGS
+from tidegate.api.keys import CALLER, IDENTITY, LAST, PREPARED, REQUEST_ID, RUNNING, SETTINGS
 from tidegate.api.v2 import discovery
 from tidegate.domain.errors import Forbidden, TidegateError
 from tidegate.settings import Settings
@@ -24,8 +27,29 @@ _OPEN = frozenset({"/healthz", "/readyz", "/healthcheck", "/metrics", "/", "/ver
 @web.middleware
 async def frame(request: web.Request, handler: Handler) -> web.StreamResponse:
     begun = time.perf_counter()
+    name_request(request)
+    with _running(request.app):
+        return await _answered(request, handler, begun)
+
+
+def name_request(request: web.BaseRequest) -> None:
+    """Give it its id: the client's, if it is a sound one."""
     given = request.headers.get("X-Openstack-Request-ID", "")
     request[REQUEST_ID] = given if _REQUEST_ID.fullmatch(given) else f"req-{uuid4()}"
+
+
+@contextmanager
+def _running(app: web.Application) -> Iterator[None]:
+    task = asyncio.current_task()
+    assert task is not None
+    app[RUNNING].add(task)
+    try:
+        yield
+    finally:
+        app[RUNNING].discard(task)
+
+
+async def _answered(request: web.Request, handler: Handler, begun: float) -> web.StreamResponse:
     response: web.StreamResponse
     reason = ""
     try:

@@ -3,19 +3,25 @@
 import asyncio
 import re
 import socket
+import time
 from typing import Any
 
 from aiohttp import web
-from aiohttp.http import RawRequestMessage
+from aiohttp.http import HttpProcessingError, RawRequestMessage
 from yarl import URL
 
 from tidegate.api.errors import render
-from tidegate.api.middleware import finish_head, frame
+from tidegate.api.keys import REQUEST_ID, RUNNING
+from tidegate.api.middleware import finish_head, frame, name_request
 from tidegate.api.routes import add_routes
+from tidegate.telemetry import log
 
 READ_BUFFER = 256 * 1024
 KEEP_ALIVE = 75.0
 BACKLOG = 1024
+
+CLOSE_WITHIN = 1.0
+"""Seconds for connections to close once nothing runs on them."""
 
 _MINOR = re.compile(r"/(v[12])\.[0-9]{1,2}(?=/|$|\?)")
 _SLASHES = re.compile(r"//+")
@@ -25,6 +31,7 @@ _VENDOR = re.compile(r"application/vnd\.openstack\.images-(v[12])(\.[0-9]{1,2})?
 def make_application() -> web.Application:
     """Routes and frame; what they work on is set by ``app.py``."""
     app = web.Application(middlewares=[frame])
+    app[RUNNING] = set()
     app.on_response_prepare.append(finish_head)
     add_routes(app)
     return app
@@ -34,7 +41,9 @@ class HttpServer:
     """Serves an application on a socket that listens already."""
 
     def __init__(self, app: web.Application, *, drain_timeout: float) -> None:
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=drain_timeout)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=CLOSE_WITHIN)
+        self._running = app[RUNNING]
+        self._drain_timeout = drain_timeout
         self._server: asyncio.Server | None = None
 
     async def start(self, listener: socket.socket) -> None:
@@ -63,14 +72,35 @@ class HttpServer:
 
     async def stop(self) -> None:
         """Take no connection more; let running requests end within ``drain_timeout``, then
-        cancel them."""
+        cancel them, also those whose client has gone."""
         if self._server is not None:
             self._server.close()
+        # aiohttp's own draining stops reading at once, and so starves running uploads
+        deadline = time.monotonic() + self._drain_timeout
+        while self._running and (left := deadline - time.monotonic()) > 0:
+            await asyncio.wait(self._running, timeout=left)
+        late = set(self._running)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
         await self._runner.cleanup()
 
 
 class _Connection(web.RequestHandler):
     """Answers in our form also what cannot be parsed, without repeating any of it."""
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        # aiohttp takes bad framing within a body for a next, unreadable request, and lets the
+        # one that is being read wait for ever
+        running = self._current_request
+        if running is None or running.content.is_eof() or not self._messages:
+            return
+        error = getattr(self._messages[-1][0], "exc", None)
+        if isinstance(error, HttpProcessingError):
+            self._messages.pop()
+            running.content.set_exception(error)
+            self.close()
 
     def handle_error(
         self,
@@ -81,9 +111,13 @@ class _Connection(web.RequestHandler):
     ) -> web.StreamResponse:
         if request.writer.output_size > 0:
             raise ConnectionError("a part of the answer was sent already")
+        name_request(request)
         text = "The request cannot be read as HTTP/1.1." if status < 500 else "The server failed."
+        log.info("request refused", status=status, request_id=request[REQUEST_ID],
+                 error=type(exc).__name__)  # fmt: skip
         response = render(request, status, text)
         response.headers["Server"] = "tidegate"
+        response.headers["x-openstack-request-id"] = request[REQUEST_ID]
         response.force_close()
         return response
 
