@@ -68,6 +68,7 @@ async def _probe(store: Store, probe: Probe) -> None:
         ("pins a version (If-Match)", _pin),
         ("whole-object CRC-64/NVME", _object_checksum),
     ]
+    undeleted = ""
     for needed, trials in ((True, required), (False, optional)):
         for name, trial in trials:
             key = f"{folder}/{uuid4().hex}"
@@ -75,10 +76,14 @@ async def _probe(store: Store, probe: Probe) -> None:
                 answer = await trial(store, key, data)
             except StoreError as error:
                 answer = f"no: {error.reason}"
-            finally:
-                await store.delete(key)
             probe.results[name] = answer
             probe.usable = probe.usable and (answer == "yes" or not needed)
+            try:
+                await store.delete(key)
+            except StoreError as error:
+                undeleted = f"no: {error.reason}"
+    probe.results["deletes"] = undeleted or "yes"
+    probe.usable = probe.usable and not undeleted
 
 
 async def _whole(store: Store, key: str, data: bytes) -> str:

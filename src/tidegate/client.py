@@ -66,8 +66,8 @@ class Client:
         """A new image whose bytes lie at ``url``."""
         given = {**headers, "x-image-meta-location": url}
         async with self._request("POST", "/v1/images", headers=given) as response:
-            answer = await response.json()
-        return await self.show(answer["image"]["id"])
+            image_id = str(_member(_member(await _answer(response), "image"), "id"))
+        return await self.show(image_id)
 
     async def list(self, query: Mapping[str, str], *, limit: int) -> list[dict[str, Any]]:
         """At most ``limit`` images, over as many pages as it takes."""
@@ -76,8 +76,8 @@ class Client:
         parameters: Mapping[str, str] | None = {**query, "limit": str(min(limit, 1000))}
         while path is not None and len(found) < limit:
             async with self._request("GET", path, params=parameters) as response:
-                page = await response.json()
-            found += page["images"]
+                page = await _answer(response)
+            found += _member(page, "images")
             path, parameters = page.get("next"), None
         return found[:limit]
 
@@ -103,12 +103,13 @@ class Client:
         if size is not None:
             headers["Content-Length"] = str(size)
         path = f"/v2/images/{image_id}/file"
-        body = _read(source, digests, progress, first)
+        body = _Body(source, size, first, digests, progress)
         try:
-            async with self._request("PUT", path, headers=headers, data=body):
+            async with self._request("PUT", path, headers=headers, data=body.chunks()):
                 pass
         except ClientError as error:
-            raise ClientError(await self._why(image_id, str(error))) from error
+            said = body.problem or await self._why(image_id, str(error))
+            raise ClientError(said) from error
         image = await self.show(image_id)
         digests.compare(image)
         return image
@@ -132,7 +133,7 @@ class Client:
                         await asyncio.to_thread(_write, target, chunk, digests)
                         done += len(chunk)
                         progress(len(chunk))
-            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            except (aiohttp.ClientError, TimeoutError) as error:
                 failures = 1 if done > before else failures + 1
                 if failures > TRIES or not etag:
                     raise ClientError(f"the download broke off: {error}") from error
@@ -146,22 +147,20 @@ class Client:
         self, image_id: str, start: int, etag: str
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         headers = {"Range": f"bytes={start}-", "If-Range": etag} if start else {}
-        async with self._request("GET", f"/v2/images/{image_id}/file", headers=headers) as found:
+        async with self._asked("GET", f"/v2/images/{image_id}/file", headers=headers) as found:
             yield found
 
     async def _why(self, image_id: str, said: str) -> str:
         """What the server recorded of the failed upload, where it could not say it."""
         try:
             uploads = await self._json("GET", f"/v2/images/{image_id}/uploads")
-        except ClientError:
+            failure = uploads["uploads"][-1]["failure"]
+            return (
+                f"the upload broke at {failure['where']} after {failure['bytes_received']} bytes: "
+                f"{failure['message']}"
+            )
+        except (ClientError, LookupError, TypeError):
             return said
-        failure = uploads["uploads"][-1]["failure"] if uploads["uploads"] else None
-        if failure is None:
-            return said
-        return (
-            f"the upload broke at {failure['where']} after {failure['bytes_received']} bytes: "
-            f"{failure['message']}"
-        )
 
     async def _json(
         self, method: str, path: str, body: Any = None, *, media_type: str = "application/json"
@@ -169,27 +168,41 @@ class Client:
         data = None if body is None else json.dumps(body).encode()
         headers = {} if body is None else {"Content-Type": media_type}
         async with self._request(method, path, data=data, headers=headers) as response:
-            answer: dict[str, Any] = await response.json()
-            return answer
+            return await _answer(response)
 
     @asynccontextmanager
     async def _request(
         self, method: str, path: str, **options: Any
     ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """ClientError, whatever goes wrong."""
+        try:
+            async with self._asked(method, path, **options) as response:
+                yield response
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+            raise ClientError(f"the connection broke: {error}") from error
+        except TimeoutError as error:
+            raise ClientError(f"the server at {self._url} does not answer") from error
+        except aiohttp.ClientError as error:
+            raise _no_image_server(self._url) from error
+
+    @asynccontextmanager
+    async def _asked(
+        self, method: str, path: str, **options: Any
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """ClientError where the server refuses or there is none; aiohttp's where it breaks off."""
         assert self._session is not None
         try:
-            async with self._session.request(method, self._url + path, **options) as response:
-                if response.status >= 400:
+            # a redirect could carry the token elsewhere
+            async with self._session.request(
+                method, self._url + path, allow_redirects=False, **options
+            ) as response:
+                if response.status >= 300:
                     raise ClientError(await _said(response))
                 yield response
         except aiohttp.ClientConnectorError as error:
             raise ClientError(f"no server answers at {self._url}: {error.strerror}") from error
-        except aiohttp.InvalidURL as error:
+        except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:
             raise ClientError(f"{self._url} is not a URL of a server") from error
-        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-            if method == "GET":
-                raise  # a download is taken up again
-            raise ClientError(f"the connection broke: {error}") from error
 
 
 class _Digests:
@@ -212,25 +225,73 @@ class _Digests:
                 raise ClientError(f"the {name} digests differ: {theirs} there, {ours} here")
 
 
-async def _read(
-    source: BinaryIO, digests: _Digests, progress: Progress, first: bytes
-) -> AsyncIterator[bytes]:
-    def step() -> bytes:
-        data = source.read(CHUNK)
-        digests.update(data)
-        return data
+class _Body:
+    """What is sent of a source: ``first`` and the rest, ``size`` bytes of it in all (None: to its
+    end). ``problem`` says why it could not go on."""
 
-    digests.update(first)
-    chunk = first
-    while chunk:
-        yield chunk
-        progress(len(chunk))
-        chunk = await asyncio.to_thread(step)
+    def __init__(
+        self,
+        source: BinaryIO,
+        size: int | None,
+        first: bytes,
+        digests: _Digests,
+        progress: Progress,
+    ) -> None:
+        self._source = source
+        self._first = first
+        self._left = size
+        self._digests = digests
+        self._progress = progress
+        self.problem = ""
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        chunk = self._hashed(self._first)
+        while chunk:
+            yield chunk
+            self._progress(len(chunk))
+            chunk = await asyncio.to_thread(self._read)
+        if self._left:
+            self.problem = f"the source ended {self._left} bytes before its size"
+            raise OSError(self.problem)
+
+    def _read(self) -> bytes:
+        try:
+            return self._hashed(self._source.read(CHUNK))
+        except OSError as error:
+            self.problem = f"the source cannot be read: {error.strerror}"
+            raise
+
+    def _hashed(self, data: bytes) -> bytes:
+        if self._left is not None:
+            data = data[: self._left]  # it may have grown
+            self._left -= len(data)
+        self._digests.update(data)
+        return data
 
 
 def _write(target: BinaryIO, chunk: bytes, digests: _Digests) -> None:
     target.write(chunk)
     digests.update(chunk)
+
+
+async def _answer(response: aiohttp.ClientResponse) -> dict[str, Any]:
+    try:
+        answer = json.loads(await response.read())
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict):
+        raise _no_image_server(str(response.url.origin()))
+    return answer
+
+
+def _member(answer: Any, name: str) -> Any:
+    if not isinstance(answer, dict) or name not in answer:
+        raise ClientError(f"the server's answer has no {name!r}; is it an image server?")
+    return answer[name]
+
+
+def _no_image_server(url: str) -> ClientError:
+    return ClientError(f"what answers at {url} cannot be understood; is it an image server?")
 
 
 async def _said(response: aiohttp.ClientResponse) -> str:

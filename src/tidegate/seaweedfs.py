@@ -16,7 +16,7 @@ import sys
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 _PORTS = (
     "s3.port", "s3.port.grpc", "master.port", "master.port.grpc", "volume.port",
@@ -118,13 +118,11 @@ class SeaweedFS:
     def _remember(self) -> dict[str, int]:
         """Ports and credentials of the last run, where the ports are still free."""
         path = self._folder / "seaweedfs.json"
-        known: dict[str, dict[str, str | int]] = {}
-        with contextlib.suppress(OSError, ValueError):
-            known = json.loads(path.read_text(encoding="utf-8"))
+        known = _tables(path)
         keys = known.get("keys", {})
         self.access_key = str(keys.get("access") or secrets.token_hex(8))
         self.secret_key = str(keys.get("secret") or secrets.token_hex(16))
-        ports = {name: int(port) for name, port in known.get("ports", {}).items()}
+        ports = {name: port for name, port in known.get("ports", {}).items() if type(port) is int}
         if set(ports) != set(_PORTS) or not _are_free(list(ports.values())):
             ports = dict(zip(_PORTS, free_ports(len(_PORTS)), strict=True))
         path.touch(mode=0o600)
@@ -145,6 +143,15 @@ class SeaweedFS:
             time.sleep(0.02)
         self.stop()
         raise SeaweedError(f"SeaweedFS did not answer within {seconds:g} s; see {log}")
+
+
+def _tables(path: Path) -> dict[str, dict[str, Any]]:
+    """The tables of a JSON file by name; none of one that is missing or damaged."""
+    known: object = None
+    with contextlib.suppress(OSError, ValueError):
+        known = json.loads(path.read_text(encoding="utf-8"))
+    pairs = known.items() if isinstance(known, dict) else ()
+    return {name: value for name, value in pairs if isinstance(value, dict)}
 
 
 def free_ports(count: int) -> list[int]:

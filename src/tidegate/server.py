@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from tidegate.settings import Settings
@@ -137,15 +137,18 @@ class Supervisor:
 
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket. StartError: port in use, no such address."""
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, kind, protocol, _, address = found[0]
-        listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(1024)
-    except OSError as error:
-        raise StartError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+    with ExitStack() as stack:
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            family, kind, protocol, _, address = found[0]
+            listener = stack.enter_context(socket.socket(family, kind, protocol))
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(1024)
+        except OSError as error:
+            said = error.strerror or error
+            raise StartError(f"cannot listen on {host}:{port}: {said}") from error
+        stack.pop_all()
     return listener
 
 
@@ -155,8 +158,9 @@ def dump(settings: Settings) -> bytes:
 
 
 def say(line: str) -> None:
-    sys.stderr.write(f"tidegate: {line}\n")
-    sys.stderr.flush()
+    with suppress(OSError):  # nobody listens, or the disk is full: no reason to stop
+        sys.stderr.write(f"tidegate: {line}\n")
+        sys.stderr.flush()
 
 
 def _belong_to_parent() -> None:

@@ -24,8 +24,8 @@ from pydantic import (
     model_validator,
 )
 
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|[KMGTP]i?B)?", re.IGNORECASE)
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|[KMGTP]i?B)?", re.IGNORECASE | re.ASCII)
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", re.ASCII)
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -58,7 +58,7 @@ def _serialize_secret(value: SecretStr, info: SerializationInfo) -> str:
 
 Secret = Annotated[SecretStr, PlainSerializer(_serialize_secret, when_used="json")]
 Size = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
-Duration = Annotated[float, BeforeValidator(parse_duration), Field(ge=0)]
+Duration = Annotated[float, BeforeValidator(parse_duration), Field(ge=0, allow_inf_nan=False)]
 
 
 class Branch(BaseModel):
@@ -94,9 +94,10 @@ class Uploads(Branch):
 
     @model_validator(mode="after")
     def _sound(self) -> "Uploads":
-        unknown = [name for name in self.digests if name not in hashlib.algorithms_guaranteed]
-        if unknown:
-            raise ValueError(f"digests: {', '.join(unknown)} is not known to hashlib")
+        for name in self.digests:
+            # a digest of no fixed size would ask for one at the end
+            if name not in hashlib.algorithms_guaranteed or not hashlib.new(name).digest_size:
+                raise ValueError(f"digests: {name} is no digest of hashlib's")
         if self.memory_budget < 16 * 2**20:
             raise ValueError("memory_budget must be at least 16MiB")
         if self.lease < 1:
@@ -179,6 +180,8 @@ class Settings(Branch):
         twice = {name for name in ids if ids.count(name) > 1}
         if twice:
             raise ValueError(f"stores: the id {', '.join(sorted(twice))} is used twice")
+        if "http" in ids and not any(store.type == "http" for store in self.stores):
+            raise ValueError("stores: the id http is kept for the store of registered locations")
         if not any(store.type != "http" for store in self.stores):
             raise ValueError("stores: none of them takes data")
         if sum(store.default for store in self.stores) > 1:
@@ -217,16 +220,27 @@ def load(
     for name, value in environ.items():
         section, separator, key = name.removeprefix(PREFIX).lower().partition("__")
         if name.startswith(PREFIX) and separator:
-            branch = tree.setdefault(section, {})
-            if not isinstance(branch, dict):
-                raise SettingsError(f"{name}: {section} is a list; set it in the file")
-            branch[key] = value.split(",") if _is_list(section, key) else value
+            listed = _is_list(section, key)
+            _table(tree, section, name)[key] = _items(value) if listed else value
     for section, values in (overrides or {}).items():
-        tree.setdefault(section, {}).update(values)
+        _table(tree, section, section).update(values)
     try:
         return Settings.model_validate(tree)
     except ValidationError as error:
         raise SettingsError(_explain(error)) from error
+
+
+def _table(tree: dict[str, Any], section: str, named: str) -> dict[str, Any]:
+    branch = tree.setdefault(section, {})
+    if isinstance(branch, list):
+        raise SettingsError(f"{named}: {section} is a list; set it in the file")
+    if not isinstance(branch, dict):
+        raise SettingsError(f"{section} must be a table")
+    return branch
+
+
+def _items(text: str) -> list[str]:
+    return [item for item in map(str.strip, text.split(",")) if item]
 
 
 def _is_list(section: str, key: str) -> bool:
@@ -239,20 +253,28 @@ def _is_list(section: str, key: str) -> bool:
 
 
 def _explain(error: ValidationError) -> str:
-    first = error.errors(include_url=False, include_input=False)[0]
+    errors = error.errors(include_url=False, include_input=False)
+    # a misspelt key is also missing under its right name
+    first = next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])
     where = ".".join(str(step) for step in first["loc"]) or "settings"
     if first["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(first["loc"][-1]), _known_keys(), 1, 0.5)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        near = _nearest(str(first["loc"][-1]))
+        hint = f"; did you mean {near!r}?" if near else ""
         return f"unknown setting {where}{hint}"
     return f"{where}: {first['msg'].removeprefix('Value error, ')}"
 
 
-def _known_keys() -> list[str]:
-    keys = list(Settings.model_fields)
-    for branch in (
-        Server, CatalogSettings, Auth, Uploads, Downloads, Locations, Fetch, Quotas,
-        FilesystemStore, S3Store, HttpStore,
-    ):  # fmt: skip
-        keys.extend(branch.model_fields)
-    return keys
+def _nearest(key: str) -> str | None:
+    """The known key that was perhaps meant; with its section where only that was wrong."""
+    sections = {
+        name: field.annotation.model_fields
+        for name, field in Settings.model_fields.items()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+    }
+    for section, fields in sections.items():
+        if key in fields:
+            return f"{section}.{key}"
+    stores = (FilesystemStore, S3Store, HttpStore)
+    known = [*Settings.model_fields, *(key for fields in sections.values() for key in fields)]
+    known += [key for store in stores for key in store.model_fields]
+    return next(iter(difflib.get_close_matches(key, known, 1, 0.5)), None)

@@ -2,8 +2,10 @@
 
 import logging
 import sys
+from contextlib import suppress
 from typing import Any
 
+import stamina.instrumentation
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -31,8 +33,20 @@ JANITOR = Counter("tidegate_janitor_total", "What the janitor mended", ["what"])
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
+class _Output:
+    """Where lines go. One that cannot be written is lost, and nothing else with it."""
+
+    def msg(self, line: str) -> None:
+        with suppress(OSError, ValueError):
+            sys.stderr.write(f"{line}\n")
+            sys.stderr.flush()
+
+    debug = info = warning = error = exception = critical = msg
+
+
 def configure_logging(level: str = "INFO") -> None:
     """JSON lines on standard error; on a terminal, words for people."""
+    stamina.instrumentation.set_on_retry_hooks([])  # a call that failed for good has its own line
     terminal = sys.stderr.isatty()
     processors: list[Any] = [
         structlog.contextvars.merge_contextvars,
@@ -50,6 +64,6 @@ def configure_logging(level: str = "INFO") -> None:
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=lambda *_: _Output(),
         cache_logger_on_first_use=True,
     )

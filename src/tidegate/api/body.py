@@ -5,7 +5,6 @@ nothing, or next to nothing, came for too long. aiohttp itself has no deadline f
 """
 
 import base64
-import binascii
 import re
 import time
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from collections.abc import Mapping
 import aiohttp
 import aiohttp.http_exceptions
 from aiohttp import web
+from multidict import MultiMapping
 
 from tidegate.api.keys import LAST
 from tidegate.domain.errors import ClientGone, ClientStalled, Invalid, Unsupported
@@ -104,16 +104,17 @@ def expected(request: web.Request) -> Expected:
     for name in ("Repr-Digest", "Content-Digest"):
         for value in headers.getall(name, ()):
             _add(digests, _digest_field(name, value))
-    if "Content-MD5" in headers:
-        _add(digests, {"md5": _content_md5(headers["Content-MD5"])})
+    for value in headers.getall("Content-MD5", ()):
+        _add(digests, {"md5": _content_md5(value)})
     return Expected(length=request.content_length, size=_size(headers), digests=digests)
 
 
-def _size(headers: Mapping[str, str]) -> int | None:
-    text = headers.get("x-openstack-image-size")
-    if text is None:
+def _size(headers: MultiMapping[str]) -> int | None:
+    given = set(headers.getall("x-openstack-image-size", ()))
+    if not given:
         return None
-    if not (text.isascii() and text.isdigit() and len(text) < 20):
+    text = given.pop()
+    if given or not (text.isascii() and text.isdigit() and len(text) < 20):
         raise Invalid("Invalid or missing image size in request headers.")
     return int(text)
 
@@ -144,7 +145,7 @@ def _digest_field(name: str, value: str) -> dict[str, str]:
 def _base64(name: str, text: str, width: int) -> str:
     try:
         value = base64.b64decode(text, validate=True)
-    except binascii.Error:
+    except ValueError:
         raise Invalid(f"{name} is not base64.") from None
     if len(value) != width:
         raise Invalid(f"{name} must hold {width} bytes, not {len(value)}.")

@@ -20,6 +20,9 @@ READ_BUFFER = 256 * 1024
 KEEP_ALIVE = 75.0
 BACKLOG = 1024
 
+LINGER = 2.0
+"""Seconds for which a refused body is still read, so that its sender sees the answer."""
+
 CLOSE_WITHIN = 1.0
 """Seconds for connections to close once nothing runs on them."""
 
@@ -62,6 +65,7 @@ class HttpServer:
             "access_log": None,  # the frame writes one line a request
             "auto_decompress": False,
             "keepalive_timeout": KEEP_ALIVE,
+            "lingering_time": LINGER,
             "read_bufsize": READ_BUFFER,
         }
 

@@ -19,6 +19,7 @@ from typing import Any
 import aiosqlite
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 from sqlalchemy import ColumnElement, Connection, Select, create_engine, event, func
 from sqlalchemy import exc as sql_errors
 from sqlalchemy.dialects import sqlite
@@ -131,6 +132,11 @@ def upgrade(url: str) -> None:
             _check(connection)
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+    except CommandError as error:
+        raise CatalogDown(
+            "The catalog's schema is of a newer version, or another program's; use the version "
+            "that made it, or another catalog.url."
+        ) from error
     finally:
         engine.dispose()
 

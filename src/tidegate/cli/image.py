@@ -107,7 +107,7 @@ def pull(
     async def work(client: Client) -> None:
         image = await client.find(which)
         with (
-            _target(output or image["name"] or image["id"]) as target,
+            _target(output or _file_name(image)) as target,
             _bar("pulling", image["size"]) as advance,
         ):
             await client.download(image, target, advance)
@@ -241,6 +241,13 @@ def _source(file: str) -> Iterator[tuple[BinaryIO, int | None]]:
     except OSError as error:
         say(f"cannot read {file}: {error.strerror}")
         raise typer.Exit(1) from error
+
+
+def _file_name(image: dict[str, Any]) -> str:
+    """The image's name, which somebody else may have chosen; its id where that is no file's."""
+    name = image["name"] or ""
+    usable = name not in ("", ".", "..", "-") and "/" not in name and name.isprintable()
+    return name if usable else str(image["id"])
 
 
 @contextmanager

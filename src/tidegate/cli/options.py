@@ -8,7 +8,10 @@ import typer
 from tidegate.settings import Settings, load
 
 ConfigFile = Annotated[
-    Path | None, typer.Option("--config", help="The configuration, a TOML file.", dir_okay=False)
+    Path | None,
+    typer.Option(
+        "--config", help="The configuration, a TOML file.", dir_okay=False, readable=False
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 

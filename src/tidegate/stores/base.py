@@ -140,7 +140,8 @@ class Store(Protocol):
         """Store a whole object in one request; afterwards it is durable and readable."""
 
     async def begin(self, key: str) -> Writing:
-        """Begin an object of several parts. Not repeated blindly after a lost answer."""
+        """Begin an object of several parts. Where the store's answer was lost, ``unfinished`` may
+        list a second upload of the key, which is never the one that is returned."""
 
     async def look(self, key: str) -> Stored:
         """Size and version of an object, asked from the store. ObjectMissing."""

@@ -95,7 +95,9 @@ class Fetcher:
                 "External sources are not supported but by http and https: "
                 f"{url.scheme[:20] or 'no scheme'} is refused."
             )
-        if not host or "%" in host or url.raw_user is not None or url.raw_password is not None:
+        # the parser does not tell an empty user from none
+        authority = re.split(r"[/?#]", text.partition("://")[2], maxsplit=1)[0]
+        if not host or "%" in host or "@" in authority:
             raise LocationRefused("The URL must have a host, and no user, password or zone.")
         if url.raw_fragment or "#" in text:
             raise LocationRefused("The URL must have no fragment.")
@@ -132,6 +134,8 @@ class Fetcher:
     def _follow(self, store: str, url: URL, response: aiohttp.ClientResponse) -> URL:
         target = response.headers.get("Location", "")
         try:
+            if _UNSAFE.search(target):  # before the parser mends it
+                raise LocationRefused("The redirect's target holds characters that it may not.")
             next_url = self.check(str(url.join(URL(target))))
         except LocationRefused as error:
             log.info("redirect refused", store=store, host=url.host, error=error.message)
@@ -195,7 +199,7 @@ def _address(host: str) -> Address | None:
 def _exceptions(allow: Iterable[str]) -> tuple[frozenset[str], tuple[Network, ...]]:
     names: set[str] = set()
     networks: list[Network] = []
-    for entry in allow:
+    for entry in filter(lambda entry: entry.strip("."), allow):
         try:
             networks.append(ipaddress.ip_network(entry, strict=False))
         except ValueError:

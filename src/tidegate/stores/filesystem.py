@@ -74,9 +74,7 @@ class FilesystemStore:
                 os.mkdir(_UNFINISHED, 0o700, dir_fd=self._root)
             self._temporary = os.open(_UNFINISHED, _FOLDER, dir_fd=self._root)
             # a folder that cannot be written to is better known now than at the first upload
-            name = f"probe-{uuid4().hex}"
-            os.close(os.open(name, _NEW, 0o600, dir_fd=self._temporary))
-            os.unlink(name, dir_fd=self._temporary)
+            self._probe()
 
         try:
             await asyncio.to_thread(make)
@@ -94,9 +92,18 @@ class FilesystemStore:
 
     async def ping(self) -> None:
         try:
-            await self._run(partial(os.stat, _UNFINISHED, dir_fd=self._root))
+            await self._run(self._probe)
         except StoreError as error:
             raise StoreDown(self.id, error.reason) from error
+
+    def _probe(self) -> None:
+        name = f"probe-{uuid4().hex}"
+        fd = os.open(name, _NEW, 0o600, dir_fd=self._temporary)
+        try:
+            os.write(fd, b"x" * 4096)
+        finally:
+            os.close(fd)
+            os.unlink(name, dir_fd=self._temporary)
 
     def url(self, key: str) -> str:
         return f"file://{self._path.absolute()}/{key}"
@@ -253,7 +260,11 @@ class FilesystemStore:
 
     async def keys(self, prefix: str = "") -> AsyncIterator[tuple[str, int]]:
         def folders() -> list[str]:
-            return [entry.name for entry in os.scandir(self._root) if entry.name != _UNFINISHED]
+            return [
+                entry.name
+                for entry in os.scandir(self._root)
+                if entry.is_dir(follow_symlinks=False) and entry.name != _UNFINISHED
+            ]
 
         def files(folder: str) -> list[tuple[str, int]]:
             found: list[tuple[str, int]] = []

@@ -46,7 +46,7 @@ class S3Store:
         if settings.secret_key_file is not None:
             try:
                 secret = settings.secret_key_file.read_text(encoding="utf-8").strip()
-            except OSError as error:
+            except (OSError, UnicodeDecodeError) as error:
                 raise StoreDown(self.id, f"cannot read secret_key_file: {error}") from error
         session = get_session()
         if settings.access_key:
@@ -54,23 +54,27 @@ class S3Store:
         credentials = await session.get_credentials()
         if credentials is None:
             raise StoreDown(self.id, "no credentials: set access_key and secret_key")
-        self._client = await self._stack.enter_async_context(
-            session.create_client(
-                "s3",
-                endpoint_url=settings.endpoint or None,
-                region_name=settings.region,
-                config=AioConfig(
-                    signature_version="s3v4",
-                    s3={"addressing_style": settings.addressing},
-                    connect_timeout=settings.connect_timeout,
-                    read_timeout=settings.timeout,
-                    retries={"total_max_attempts": 1, "mode": "standard"},
-                    max_pool_connections=64,
-                    request_checksum_calculation="when_required",
-                    response_checksum_validation="when_required",
-                ),
-            )
+        client = session.create_client(
+            "s3",
+            endpoint_url=settings.endpoint or None,
+            region_name=settings.region,
+            config=AioConfig(
+                signature_version="s3v4",
+                s3={"addressing_style": settings.addressing},
+                connect_timeout=settings.connect_timeout,
+                read_timeout=settings.timeout,
+                retries={"total_max_attempts": 1, "mode": "standard"},
+                max_pool_connections=64,
+                request_checksum_calculation="when_required",
+                response_checksum_validation="when_required",
+            ),
         )
+        try:
+            self._client = await self._stack.enter_async_context(client)
+        except ValueError as error:
+            raise StoreDown(
+                self.id, "endpoint is no URL; write it like http://host:8333"
+            ) from error
         self._http = S3Http(settings, self._base_url(), credentials)
         self._stack.push_async_callback(self._http.close)
         await self._see_bucket()
@@ -93,14 +97,15 @@ class S3Store:
         return Stored(part.size, headers.get("ETag"), part.crc64nvme)
 
     async def begin(self, key: str) -> "_S3Writing":
-        algorithm: dict[str, str] = {}
+        algorithm: dict[str, Any] = {}
         if self.can.part_checksum in ("crc64nvme", "crc32c"):
             algorithm = {
                 "ChecksumAlgorithm": self.can.part_checksum.upper(),
                 "ChecksumType": "FULL_OBJECT",
             }
-        # never repeated here: a lost answer would leave a second upload open
-        answer = await self._call("create_multipart_upload", key, attempts=1, **algorithm)
+        # a lost answer leaves an upload open that nobody knows; the janitor sweeps what the store
+        # lists under the key beside the one that is written down
+        answer = await self._call("create_multipart_upload", key, **algorithm)
         return _S3Writing(self, key, answer["UploadId"])
 
     async def abort(self, key: str, upload_id: str) -> None:

@@ -123,6 +123,12 @@ def encoded(number: int, width: int) -> str:
 
 def words(error: BaseException) -> str:
     """The kind of an error, without addresses or anything a peer wrote."""
+    if isinstance(
+        error, aiohttp.ClientConnectorError | botocore.exceptions.EndpointConnectionError
+    ):
+        return "nobody accepts connections at its endpoint"
+    if isinstance(error, TimeoutError | botocore.exceptions.ReadTimeoutError):
+        return "it took too long"
     return type(error).__name__
 
 
