@@ -17,8 +17,11 @@ KEYS = {
 }  # fmt: skip
 
 
+JSON = {"Content-Type": "application/json"}
+
+
 async def create(gate: Gateway, body: Any) -> Answer:
-    return await gate.ask("POST", "/v2/images", data=json.dumps(body))
+    return await gate.ask("POST", "/v2/images", json=body)
 
 
 def replace(path: str, value: Any) -> dict[str, Any]:
@@ -103,14 +106,14 @@ async def test_a_bad_new_image_is_refused_and_not_made(
     ],
 )
 async def test_sec_50_bad_json_is_400(gate: Gateway, body: bytes) -> None:
-    answer = await gate.ask("POST", "/v2/images", data=body)
+    answer = await gate.ask("POST", "/v2/images", data=body, headers=JSON)
     assert answer.status == 400
     assert answer.message
 
 
 async def test_sec_50_a_body_past_1_mib_is_413(gate: Gateway) -> None:
     body = io.BytesIO(b'{"name": "' + b"x" * 2**20 + b'"}')
-    answer = await gate.ask("POST", "/v2/images", data=body)
+    answer = await gate.ask("POST", "/v2/images", data=body, headers=JSON)
     assert answer.status == 413
 
 

@@ -31,6 +31,9 @@ CALLER = web.RequestKey("caller", Caller)
 REQUEST_ID = web.RequestKey("request_id", str)
 """The request's id, ``req-…``."""
 
+REFUSED = web.RequestKey("refused", tuple[int, str])
+"""Status and message of a request that the server refused before it was routed."""
+
 LAST = web.RequestKey("last", bool)
 """Set when the connection cannot carry another request after this one."""
 

@@ -13,7 +13,16 @@ from aiohttp.typedefs import Handler
 
 from tidegate import telemetry
 from tidegate.api.errors import answer, from_http, render
-from tidegate.api.keys import CALLER, IDENTITY, LAST, PREPARED, REQUEST_ID, RUNNING, SETTINGS
+from tidegate.api.keys import (
+    CALLER,
+    IDENTITY,
+    LAST,
+    PREPARED,
+    REFUSED,
+    REQUEST_ID,
+    RUNNING,
+    SETTINGS,
+)
 from tidegate.api.v2 import discovery
 from tidegate.domain.errors import Forbidden, TidegateError
 from tidegate.settings import Settings
@@ -52,6 +61,12 @@ def _running(app: web.Application) -> Iterator[None]:
 async def _answered(request: web.Request, handler: Handler, begun: float) -> web.StreamResponse:
     response: web.StreamResponse
     reason = ""
+    refused = request.get(REFUSED)
+    if refused is not None:
+        response = render(request, *refused)
+        response.force_close()
+        _report(request, response.status, time.perf_counter() - begun, refused[1])
+        return response
     try:
         _refuse_other_sites(request)
         request[CALLER] = await request.app[IDENTITY].caller(request.headers)

@@ -7,10 +7,12 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from tidegate.domain.errors import ClientGone, Invalid, TooLarge
+from tidegate.api.keys import SETTINGS
+from tidegate.domain.errors import ClientGone, Invalid, TooLarge, Unsupported
 
 MAX_BODY = 2**20
 MAX_DEPTH = 32
+_FORMS = frozenset({"text/plain", "multipart/form-data", "application/x-www-form-urlencoded"})
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _BRACKET = re.compile(rb"[][{}]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -31,7 +33,11 @@ async def read_body(request: web.Request) -> bytes:
 
 async def read_json(request: web.Request) -> Any:
     """An object or array, in UTF-8. Invalid: malformed, nested deeper than 32, a key given
-    twice, NaN, a lone surrogate."""
+    twice, NaN, a lone surrogate; Unsupported: of a kind that a form on a web page sends, where
+    nothing else tells it from a client's."""
+    kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if kind in _FORMS and request.app[SETTINGS].auth.mode == "none":
+        raise Unsupported("The body must be sent as application/json.")
     body = await read_body(request)
     if not body:
         raise Invalid("Body expected in request.")

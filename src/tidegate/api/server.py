@@ -7,11 +7,11 @@ import time
 from typing import Any
 
 from aiohttp import web
-from aiohttp.http import HttpProcessingError, RawRequestMessage
+from aiohttp.http import HttpProcessingError, HttpVersion10, HttpVersion11, RawRequestMessage
 from yarl import URL
 
 from tidegate.api.errors import render
-from tidegate.api.keys import REQUEST_ID, RUNNING
+from tidegate.api.keys import REFUSED, REQUEST_ID, RUNNING
 from tidegate.api.middleware import finish_head, frame, name_request
 from tidegate.api.routes import add_routes
 from tidegate.telemetry import log
@@ -27,6 +27,7 @@ CLOSE_WITHIN = 1.0
 """Seconds for connections to close once nothing runs on them."""
 
 _MINOR = re.compile(r"/(v[12])\.[0-9]{1,2}(?=/|$|\?)")
+_HOST = re.compile(rb"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,255})(:[0-9]{1,5})?")
 _SLASHES = re.compile(r"//+")
 _VENDOR = re.compile(r"application/vnd\.openstack\.images-(v[12])(\.[0-9]{1,2})?$")
 
@@ -56,7 +57,13 @@ class HttpServer:
         make_request = server.request_factory
 
         def canonical(message: RawRequestMessage, *rest: Any) -> web.BaseRequest:
-            return make_request(_canonical(message), *rest)
+            refused = _refuse(message)
+            if refused is not None:
+                message = message._replace(version=HttpVersion11, should_close=True)
+            request = make_request(_canonical(message), *rest)
+            if refused is not None:
+                request[REFUSED] = refused
+            return request
 
         server.request_factory = canonical
         loop = asyncio.get_running_loop()
@@ -124,6 +131,23 @@ class _Connection(web.RequestHandler):
         response.headers["x-openstack-request-id"] = request[REQUEST_ID]
         response.force_close()
         return response
+
+
+def _refuse(message: RawRequestMessage) -> tuple[int, str] | None:
+    """Status and message for what aiohttp would serve, and what could mean another thing to a
+    server before us (RFC 9112 §2.3, §3.2, §6.1)."""
+    if message.version not in (HttpVersion10, HttpVersion11):
+        return 505, "The server speaks HTTP/1.1."
+    if message.chunked and message.version == HttpVersion10:
+        return 400, "HTTP/1.0 has no chunked bodies."
+    if not message.path.startswith(("/", "*")):
+        return 400, "The request's target must be a path."
+    hosts = [value for name, value in message.raw_headers if name.lower() == b"host"]
+    if len(hosts) > 1 or (not hosts and message.version == HttpVersion11):
+        return 400, "The request must have one Host header."
+    if hosts and not _HOST.fullmatch(hosts[0]):
+        return 400, "The Host header must be a name or an address, and perhaps a port."
+    return None
 
 
 def _canonical(message: RawRequestMessage) -> RawRequestMessage:

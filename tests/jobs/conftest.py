@@ -1,0 +1,3 @@
+from tests.services.conftest import world
+
+__all__ = ["world"]
