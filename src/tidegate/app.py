@@ -11,6 +11,7 @@ from typing import assert_never
 from aiohttp import web
 
 from tidegate.api import keys
+from tidegate.api.middleware import hosts_of
 from tidegate.api.server import HttpServer, make_application
 from tidegate.catalog.sql import SqlCatalog
 from tidegate.domain.errors import StoreError, TidegateError
@@ -93,7 +94,7 @@ async def gateway(
         policy = Policy()
         node = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         lease = settings.uploads.lease
-        removals = Removals(catalog, stores)
+        removals = Removals(catalog, stores, lease=settings.uploads.lease)
         reaping = Reaping(
             catalog,
             stores,
@@ -116,6 +117,7 @@ async def gateway(
         )
         app = make_application()
         app[keys.SETTINGS] = settings
+        app[keys.HOSTS] = hosts_of(settings)
         app[keys.IDENTITY] = Anyone()
         app[keys.UPLOADS] = uploads
         app[keys.DOWNLOADS] = Downloads(

@@ -1,10 +1,14 @@
 """Metric names and the shape of a log line, each declared here once."""
 
+import json
 import logging
+import os
 import sys
+from collections.abc import MutableMapping
 from contextlib import suppress
 from typing import Any
 
+import orjson
 import stamina.instrumentation
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
@@ -36,12 +40,19 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 class _Output:
     """Where lines go. One that cannot be written is lost, and nothing else with it."""
 
-    def msg(self, line: str) -> None:
+    def msg(self, line: str | bytes) -> None:
+        text = line if isinstance(line, bytes) else line.encode("utf-8", "replace")
         with suppress(OSError, ValueError):
-            sys.stderr.write(f"{line}\n")
-            sys.stderr.flush()
+            os.write(sys.stderr.fileno(), text + b"\n")
 
     debug = info = warning = error = exception = critical = msg
+
+
+def _as_json(logger: object, name: str, fields: MutableMapping[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(fields, default=str)
+    except orjson.JSONEncodeError:  # a lone surrogate, from a header
+        return json.dumps(fields, default=str).encode()
 
 
 def configure_logging(level: str = "INFO") -> None:
@@ -49,7 +60,6 @@ def configure_logging(level: str = "INFO") -> None:
     stamina.instrumentation.set_on_retry_hooks([])  # a call that failed for good has its own line
     terminal = sys.stderr.isatty()
     processors: list[Any] = [
-        structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
@@ -58,9 +68,7 @@ def configure_logging(level: str = "INFO") -> None:
             structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
         )
     else:
-        processors.extend(
-            [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-        )
+        processors.extend([structlog.processors.format_exc_info, _as_json])
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),

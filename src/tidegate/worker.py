@@ -19,6 +19,9 @@ from tidegate.server import CANNOT_START
 from tidegate.settings import Settings
 from tidegate.telemetry import configure_logging
 
+GC_THRESHOLD = (20_000, 20, 20)
+"""A request makes hundreds of objects and hardly a cycle: look more rarely than by default."""
+
 
 async def _serve(settings: Settings, listener: socket.socket, tell: int) -> None:
     started, stopping, at_once = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -35,6 +38,7 @@ async def _serve(settings: Settings, listener: socket.socket, tell: int) -> None
     if started.is_set():
         os.write(tell, b"+")
         gc.freeze()  # what serving begins with stays: the collector need not look again
+        gc.set_threshold(*GC_THRESHOLD)
     telling.cancel()
     leaving = asyncio.ensure_future(at_once.wait())
     await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)

@@ -105,7 +105,6 @@ async def test_a_second_upload_is_refused_and_the_first_goes_on(world: World) ->
     [
         (Expected(length=2 * MIB), {"max_image_size": MIB}, TooLarge),
         (Expected(size=2 * MIB), {"max_image_size": MIB}, TooLarge),
-        (Expected(), {"max_waiting": 0}, Busy),
     ],
 )
 async def test_what_cannot_be_taken_is_refused_before_the_claim(
@@ -117,6 +116,22 @@ async def test_what_cannot_be_taken_is_refused_before_the_claim(
         await world.upload(image_id, source, expected, **changes)
     assert source.at == 0
     assert (await world.image(image_id)).status is Status.QUEUED
+
+
+async def test_past_the_waiting_limit_nothing_is_claimed(world: World) -> None:
+    first, second = await world.queued(), await world.queued()
+    everything = await world.arena.reserve(32 * MIB)
+    waiting = asyncio.ensure_future(world.upload(first, Bytes(b"abc")))
+    async with asyncio.timeout(10):
+        while not world.arena.waiting:
+            await asyncio.sleep(0)
+    source = Bytes(b"abc")
+    with pytest.raises(Busy):
+        await world.upload(second, source, max_waiting=1)
+    assert source.at == 0
+    assert (await world.image(second)).status is Status.QUEUED
+    everything.release()
+    await waiting
 
 
 async def test_a_draining_server_takes_nothing_new(world: World) -> None:

@@ -19,6 +19,9 @@ IMAGES = web.AppKey("images", Images)
 UPLOADS = web.AppKey("uploads", Uploads)
 DOWNLOADS = web.AppKey("downloads", Downloads)
 
+HOSTS: web.AppKey[frozenset[str] | None] = web.AppKey("hosts")
+"""The names by which this server may be asked; None: any."""
+
 RUNNING: web.AppKey[set[asyncio.Task[Any]]] = web.AppKey("running")
 """The requests that are being answered."""
 

@@ -3,18 +3,21 @@
 import asyncio
 import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import lru_cache
+from random import getrandbits
+from typing import Any
 from urllib.parse import urlsplit
-from uuid import uuid4
+from uuid import UUID
 
 from aiohttp import web
+from aiohttp.hdrs import METH_ALL
 from aiohttp.typedefs import Handler
 
 from tidegate import telemetry
 from tidegate.api.errors import answer, from_http, render
 from tidegate.api.keys import (
     CALLER,
+    HOSTS,
     IDENTITY,
     LAST,
     PREPARED,
@@ -37,25 +40,21 @@ _OPEN = frozenset({"/healthz", "/readyz", "/healthcheck", "/metrics", "/", "/ver
 async def frame(request: web.Request, handler: Handler) -> web.StreamResponse:
     begun = time.perf_counter()
     name_request(request)
-    with _running(request.app):
+    task, running = asyncio.current_task(), request.app[RUNNING]
+    assert task is not None
+    running.add(task)
+    try:
         return await _answered(request, handler, begun)
+    finally:
+        running.discard(task)
 
 
 def name_request(request: web.BaseRequest) -> None:
     """Give it its id: the client's, if it is a sound one."""
     given = request.headers.get("X-Openstack-Request-ID", "")
-    request[REQUEST_ID] = given if _REQUEST_ID.fullmatch(given) else f"req-{uuid4()}"
-
-
-@contextmanager
-def _running(app: web.Application) -> Iterator[None]:
-    task = asyncio.current_task()
-    assert task is not None
-    app[RUNNING].add(task)
-    try:
-        yield
-    finally:
-        app[RUNNING].discard(task)
+    if not _REQUEST_ID.fullmatch(given):
+        given = f"req-{UUID(int=getrandbits(128), version=4)}"
+    request[REQUEST_ID] = given
 
 
 async def _answered(request: web.Request, handler: Handler, begun: float) -> web.StreamResponse:
@@ -122,9 +121,9 @@ def _refuse_other_sites(request: web.Request) -> None:
     if settings.auth.mode != "none":
         return
     host = request.headers.get("Host", "")
-    allowed = hosts_of(settings)
-    name = urlsplit(f"//{host}").hostname if host else None
-    if allowed is not None and name is not None and name not in allowed:
+    allowed = request.app[HOSTS]
+    name = host[: host.find("]") + 1] or host.partition(":")[0]
+    if allowed is not None and name and name.lower() not in allowed:
         raise Forbidden("This server does not answer under that host name.")
     origin = request.headers.get("Origin")
     own = (f"{request.scheme}://{host}", settings.server.public_url.rstrip("/"))
@@ -140,11 +139,21 @@ def _carries_data(request: web.Request) -> bool:
     return data and request.method in ("PUT", "POST")
 
 
+@lru_cache(maxsize=4096)
+def _meters(method: str, route: str, status: int) -> tuple[Any, Any]:
+    return (
+        telemetry.REQUESTS.labels(method, route, str(status)),
+        telemetry.REQUEST_SECONDS.labels(route),
+    )
+
+
 def _report(request: web.Request, status: int, seconds: float, reason: str) -> None:
     resource = request.match_info.route.resource
     route = "none" if resource is None else resource.canonical
-    telemetry.REQUESTS.labels(request.method, route, str(status)).inc()
-    telemetry.REQUEST_SECONDS.labels(route).observe(seconds)
+    method = request.method if request.method in METH_ALL else "other"
+    counter, histogram = _meters(method, route, status)
+    counter.inc()
+    histogram.observe(seconds)
     if route in _OPEN and status < 500:
         return
     extra = {"error": reason[:500]} if reason else {}

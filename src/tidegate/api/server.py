@@ -28,6 +28,7 @@ CLOSE_WITHIN = 1.0
 
 _MINOR = re.compile(r"/(v[12])\.[0-9]{1,2}(?=/|$|\?)")
 _HOST = re.compile(rb"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,255})(:[0-9]{1,5})?")
+_PLAIN = ("/v2/", "/v1/")
 _SLASHES = re.compile(r"//+")
 _VENDOR = re.compile(r"application/vnd\.openstack\.images-(v[12])(\.[0-9]{1,2})?$")
 
@@ -152,6 +153,8 @@ def _refuse(message: RawRequestMessage) -> tuple[int, str] | None:
 
 def _canonical(message: RawRequestMessage) -> RawRequestMessage:
     """Minor versions and doubled slashes mean nothing; a version may stand in ``Accept``."""
+    if message.path.startswith(_PLAIN) and "//" not in message.path:
+        return message
     path, query_mark, query = message.path.partition("?")
     plain = _MINOR.sub(r"/\1", _SLASHES.sub("/", path), count=1)
     accept = message.headers.get("Accept", "")

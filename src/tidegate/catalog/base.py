@@ -177,12 +177,18 @@ class Catalog(Protocol):
         event: Event,
         *,
         leftovers: Sequence[str | None],
+        look_again: float | None = None,
         received: int | None = None,
     ) -> list[Removal]:
         """End an attempt: ``event`` (BREAK or RELEASE) is applied if the claim still holds and
         dropped if not; the failure is recorded, with the bytes received (None: as last recorded);
         each of ``leftovers`` (a store's upload id, or
-        None for the object itself) becomes a removal of the attempt's key. Repeatable."""
+        None for the object itself) becomes a removal of the attempt's key; ``look_again`` adds
+        one of the object that is due in so many seconds. Repeatable."""
+
+    async def keep_upload(self, attempt: str, *, lease: float) -> None:
+        """Renew the lease of an attempt that was taken over, whatever became of its image.
+        BadTransition: taken over again, or ended."""
 
     def let_go(self, attempt: str) -> None:
         """Hold the attempt no longer: once its lease has run out it is anybody's, also ours."""

@@ -68,8 +68,7 @@ class Database:
         self.clock = Clock.of_this_host()
         self._writer: AsyncEngine | None = None
         self._reader: AsyncEngine | None = None
-        self._hot: list[aiosqlite.Connection] = []
-        self._turn = 0
+        self._hot: aiosqlite.Connection | None = None
 
     async def open(self) -> None:
         await asyncio.to_thread(upgrade, self.url.render_as_string(hide_password=False))
@@ -80,16 +79,14 @@ class Database:
             event.listen(engine.sync_engine, "connect", _prepare)
         event.listen(self._writer.sync_engine, "begin", _begin_immediate)
         with translated():
-            for _ in range(READERS):
-                connection = await aiosqlite.connect(str(self.url.database), isolation_level=None)
-                self._hot.append(connection)
-                for pragma in (*_PRAGMAS, "PRAGMA query_only = ON"):
-                    await connection.execute(pragma)
+            self._hot = await aiosqlite.connect(str(self.url.database), isolation_level=None)
+            for pragma in (*_PRAGMAS, "PRAGMA query_only = ON"):
+                await self._hot.execute(pragma)
 
     async def close(self) -> None:
-        for connection in self._hot:
-            await connection.close()
-        self._hot.clear()
+        if self._hot is not None:
+            await self._hot.close()
+            self._hot = None
         for engine in (self._writer, self._reader):
             if engine is not None:
                 await engine.dispose()
@@ -111,10 +108,11 @@ class Database:
 
     async def hot_row(self, sql: str, parameters: Mapping[str, Any]) -> Sequence[Any] | None:
         """One row of a statement compiled before (``compiled``), straight on the driver: one hop
-        to a thread instead of many."""
-        self._turn = (self._turn + 1) % len(self._hot)
+        to a thread instead of many. All of them share one thread, since more would only take the
+        interpreter's lock from each other."""
+        assert self._hot is not None
         with translated():
-            rows = await self._hot[self._turn].execute_fetchall(sql, parameters)
+            rows = await self._hot.execute_fetchall(sql, parameters)
         return next(iter(rows), None)
 
 

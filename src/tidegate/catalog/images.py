@@ -293,13 +293,25 @@ async def put_location(
 
 
 async def put_removal(
-    connection: AsyncConnection, store: str, key: str, upload_id: str | None
+    connection: AsyncConnection,
+    store: str,
+    key: str,
+    upload_id: str | None,
+    lease: Mapping[str, Any] | None = None,
 ) -> Removal:
+    """``lease``: nobody looks at it before that has passed."""
     row = (
         (
             await connection.execute(
                 insert(t.removals)
-                .values(store=store, key=key, upload_id=upload_id, attempts=0, created_at=now())
+                .values(
+                    store=store,
+                    key=key,
+                    upload_id=upload_id,
+                    attempts=0,
+                    created_at=now(),
+                    **(lease or {}),
+                )
                 .returning(t.removals)
             )
         )

@@ -121,14 +121,23 @@ class SqlCatalog:
         event: Event,
         *,
         leftovers: Sequence[str | None],
+        look_again: float | None = None,
         received: int | None = None,
     ) -> list[Removal]:
+        due: list[tuple[str | None, dict[str, object]]] = [(one, {}) for one in leftovers]
+        if look_again is not None:
+            due.append((None, uploads.lease_values(self._database.clock, look_again)))
         async with self._database.transaction() as connection:
             removals = await uploads.fail(
-                connection, attempt, self._fence(attempt), failure, event, leftovers, received
+                connection, attempt, self._fence(attempt), failure, event, due, received
             )
         self.let_go(attempt)
         return removals
+
+    async def keep_upload(self, attempt: str, *, lease: float) -> None:
+        values = uploads.lease_values(self._database.clock, lease)
+        async with self._database.transaction() as connection:
+            await uploads.keep(connection, attempt, self._fence(attempt), values)
 
     def let_go(self, attempt: str) -> None:
         self._fences.pop(attempt, None)

@@ -4,7 +4,7 @@ An attempt is held by who knows its fence: a number that each take-over raises. 
 a holder names it, so that an owner who was given up can change nothing any more.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, exists, insert, or_, select, update
@@ -85,6 +85,16 @@ async def renew(
         raise await lost(connection, attempt)
 
 
+async def keep(
+    connection: AsyncConnection, attempt: str, fence: int, values: Mapping[str, Any]
+) -> None:
+    changed = await connection.execute(
+        update(t.uploads).where(_held(attempt, fence)).values(**values)
+    )
+    if changed.rowcount == 0:
+        raise await lost(connection, attempt)
+
+
 async def lost(connection: AsyncConnection, attempt: str) -> BadTransition:
     status = await connection.scalar(
         select(_i.status).join(t.uploads, _u.image_id == _i.id).where(_u.id == attempt)
@@ -135,9 +145,10 @@ async def fail(
     fence: int,
     failure: Failure,
     event: Event,
-    leftovers: Sequence[str | None],
+    due: Sequence[tuple[str | None, Mapping[str, Any]]],
     received: int | None,
 ) -> list[Removal]:
+    """``due``: a store's upload id (None: the object) and the lease until which it may wait."""
     upload = await _row(connection, attempt)
     if upload["state"] not in _OPEN or upload["fence"] != fence:
         return []
@@ -162,8 +173,8 @@ async def fail(
         .values(status=row.target.value, updated_at=now(), claim=None, size=None)
     )
     return [
-        await images.put_removal(connection, upload["store"], upload["key"], upload_id)
-        for upload_id in leftovers
+        await images.put_removal(connection, upload["store"], upload["key"], upload_id, lease)
+        for upload_id, lease in due
     ]
 
 

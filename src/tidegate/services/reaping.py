@@ -4,6 +4,7 @@ Everything here may run on several nodes at once, twice, or be killed half-way, 
 nothing but time: who may act on an attempt is decided by the catalog's lease.
 """
 
+import asyncio
 import re
 from collections.abc import Mapping
 
@@ -13,7 +14,7 @@ from tidegate.domain.errors import BadTransition, StoreDown, StoreError, Tidegat
 from tidegate.domain.status import Event
 from tidegate.domain.upload import OPEN, Failure, Sent, Upload
 from tidegate.killpoints import kill_point
-from tidegate.services.removals import UNDO_WITHIN, Removals
+from tidegate.services.removals import Removals
 from tidegate.stores.base import Store, Unfinished
 from tidegate.telemetry import log
 
@@ -21,6 +22,9 @@ _OURS = re.compile(r"[0-9a-fA-F-]{36}/([0-9a-f]{32})")
 """Keys we write: image id and attempt id. Whatever else lies in a bucket is not ours to touch."""
 
 _PAGE = 500
+
+SIDE_BY_SIDE = 4
+"""Attempts that one janitor settles at a time."""
 
 
 class Reaping:
@@ -40,16 +44,25 @@ class Reaping:
         self._stores = stores
         self._removals = removals
         self._broken = broken
-        self._lease = max(lease, 2 * UNDO_WITHIN)  # settling one attempt must fit into it
+        self._lease = lease
         self._node = node
 
     async def reap(self) -> int:
         """Finish or kill the attempts whose lease has run out. How many were settled."""
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._reap_some()) for _ in range(SIDE_BY_SIDE)]
+        return sum(task.result() for task in tasks)
+
+    async def _reap_some(self) -> int:
+        """One attempt after the other, each taken only when it can be settled at once."""
         settled = 0
-        for upload in await self._catalog.take_over_expired(self._node, lease=self._lease):
+        while taken := await self._catalog.take_over_expired(
+            self._node, lease=self._lease, limit=1
+        ):
+            (upload,) = taken
             kill_point("reap_mid")
             try:
-                await self._settle(upload)
+                await self._settle_held(upload)
             except TidegateError as error:
                 log.warning("attempt not settled yet", image=upload.image_id, attempt=upload.id,
                             error=error.message)  # fmt: skip
@@ -58,6 +71,20 @@ class Reaping:
             finally:
                 self._catalog.let_go(upload.id)
         return settled
+
+    async def _settle_held(self, upload: Upload) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                holding = group.create_task(self._hold(upload.id))
+                await self._settle(upload)
+                holding.cancel()
+        except BaseExceptionGroup as failures:
+            raise failures.exceptions[0] from failures
+
+    async def _hold(self, attempt: str) -> None:
+        while True:
+            await asyncio.sleep(self._lease / 3)
+            await self._catalog.keep_upload(attempt, lease=self._lease)
 
     async def sweep(self) -> int:
         """Abort uploads that a store holds open and no live attempt owns. How many went.
@@ -110,7 +137,14 @@ class Reaping:
                 return
         leftovers = await self._removals.take_back(upload, upload.upload_id, completing=True)
         failure = Failure("node_died", upload.state, "The server that took the data died.")
-        await self._catalog.fail_upload(upload.id, failure, self._broken, leftovers=leftovers)
+        unconfirmed = upload.sent is not None and upload.upload_id is None
+        await self._catalog.fail_upload(
+            upload.id,
+            failure,
+            self._broken,
+            leftovers=leftovers,
+            look_again=self._removals.look_again(upload, unconfirmed=unconfirmed),
+        )
         telemetry.JANITOR.labels("upload killed").inc()
         log.info("upload killed for a dead node", image=upload.image_id, node=upload.node)
 

@@ -16,14 +16,19 @@ RETRY_IN = 5.0
 UNDO_WITHIN = 15.0
 """Seconds that taking an attempt back may last at the store; after that the janitor has it."""
 
-RESERVED_FOR = 120.0
-"""Seconds for which removals taken by one janitor are left alone by the others."""
+_PAGE = 20
 
 
 class Removals:
-    def __init__(self, catalog: Catalog, stores: Mapping[str, Store]) -> None:
+    """``lease`` is seconds for which removals taken by one janitor are left alone by the others;
+    twice removed does no harm."""
+
+    def __init__(
+        self, catalog: Catalog, stores: Mapping[str, Store], *, lease: float = 60.0
+    ) -> None:
         self._catalog = catalog
         self._stores = stores
+        self._lease = lease
 
     async def carry_out(self, removals: Iterable[Removal]) -> int:
         """Remove now; what a store refuses stays written down for the janitor. How many went."""
@@ -49,7 +54,16 @@ class Removals:
         return done
 
     async def carry_out_due(self) -> int:
-        return await self.carry_out(await self._catalog.due_removals(lease=RESERVED_FOR))
+        done = 0
+        while due := await self._catalog.due_removals(lease=self._lease, limit=_PAGE):
+            done += await self.carry_out(due)
+        return done
+
+    def look_again(self, upload: Upload, *, unconfirmed: bool) -> float | None:
+        """Seconds after which an attempt's object is to be looked for once more: where one
+        request made it and nobody saw the answer, the store may still carry that out."""
+        store = self._stores.get(upload.store)
+        return store.limits.settles if unconfirmed and store and store.limits.settles else None
 
     async def take_back(
         self, upload: Upload, upload_id: str | None, *, completing: bool

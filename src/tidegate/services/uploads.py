@@ -291,6 +291,9 @@ class Uploads:
                 failure,
                 self._broken,
                 leftovers=leftovers,
+                look_again=self._removals.look_again(
+                    upload, unconfirmed=sending.finishing and sending.upload_id is None
+                ),
                 received=sending.received,
             )
         except TidegateError as late:

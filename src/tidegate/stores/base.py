@@ -40,12 +40,14 @@ class Can:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Bytes, but for ``parts`` (a count). Every part but the last is at least ``min_part``."""
+    """Bytes, but for ``parts`` (a count). Every part but the last is at least ``min_part``.
+    ``settles`` is seconds after which a request that was given up does nothing any more."""
 
     min_part: int
     max_part: int
     max_object: int
     parts: int = 10_000
+    settles: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

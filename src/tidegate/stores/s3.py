@@ -8,6 +8,7 @@ import asyncio
 import base64
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -30,7 +31,7 @@ class S3Store:
     def __init__(self, settings: S3Settings) -> None:
         self._settings = settings
         self.id = settings.id
-        self.limits = _LIMITS
+        self.limits = replace(_LIMITS, settles=settings.timeout * settings.attempts)
         self.can = Can(
             part_checksum=None if settings.part_checksum == "none" else settings.part_checksum,
             zero_copy=settings.endpoint.startswith("http://"),

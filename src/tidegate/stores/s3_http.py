@@ -168,10 +168,20 @@ class S3Http:
             url, headers = await self._sign("PUT", key, query, checksum)
             headers["Content-Length"] = str(part.size)
             try:
-                async with self._session.put(url, data=_chunks(part), headers=headers) as response:
-                    if response.status == 200:
+                async with (
+                    asyncio.timeout(self._settings.timeout) as deadline,
+                    self._session.put(
+                        url,
+                        data=_chunks(part, deadline, self._settings.timeout),
+                        headers=headers,
+                    ) as response,
+                ):
+                    if response.status != 200:
+                        raise await self._refusal(response)
+                    if "ETag" in response.headers:
                         return response.headers
-                    raise await self._refusal(response)
+                    # a 200 of somebody in between, or with an error in its body
+                    raise Again(StoreBroke(self._store, "its answer is none of an S3 server's"))
             except NETWORK as error:
                 raise Again(
                     StoreBroke(self._store, f"the connection broke: {words(error)}")
@@ -207,6 +217,8 @@ class S3Http:
             raise again.error from again
         except NETWORK as error:
             telemetry.STORE_CALLS.labels(self._store, "read", "failed").inc()
+            if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+                raise StoreDown(self._store, f"no answer: {words(error)}") from error
             raise StoreBroke(self._store, f"the connection broke: {words(error)}") from error
 
     async def _checksum(self, part: Part) -> dict[str, str]:
@@ -270,9 +282,15 @@ class S3Reading:
             raise StoreBroke(self._store, f"the connection broke: {words(error)}") from error
 
 
-async def _chunks(part: Part) -> AsyncIterator[memoryview]:
+async def _chunks(
+    part: Part, deadline: asyncio.Timeout, seconds: float
+) -> AsyncIterator[memoryview]:
+    """The blocks; each one that the store took puts the deadline off, since the HTTP client has
+    none for a peer that takes nothing."""
+    loop = asyncio.get_running_loop()
     for block in part.blocks:
         yield block
+        deadline.reschedule(loop.time() + seconds)
 
 
 def _md5(part: Part) -> str:

@@ -1,10 +1,10 @@
 """Images as JSON of the Image API v2; the only place where they are rendered."""
 
-import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import orjson
 from aiohttp import web
 
 from tidegate.api.keys import CALLER, IMAGES, SETTINGS
@@ -16,7 +16,7 @@ _HIDDEN = frozenset({"os_glance_stage_host", "os_glance_hash_op_host"})
 
 def time_of(microseconds: int) -> str:
     """``YYYY-MM-DDTHH:MM:SSZ``; clients parse this form alone."""
-    return datetime.fromtimestamp(microseconds // 1_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.fromtimestamp(microseconds // 1_000_000, UTC).isoformat()[:19] + "Z"
 
 
 def image_view(request: web.Request, image: Image) -> dict[str, Any]:
@@ -77,6 +77,6 @@ def respond(
     """JSON without escapes, and without a charset, as clients know it."""
     return web.Response(
         status=status,
-        body=json.dumps(value, ensure_ascii=False).encode(),
+        body=orjson.dumps(value),
         headers={"Content-Type": "application/json", **(headers or {})},
     )
