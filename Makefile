@@ -21,3 +21,8 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+bench: install
+	mkdir -p benchmarks/results
+	$(BIN)/tidegate bench --scale 0.25 --repeat 3 --json benchmarks/results/bench.json --picture benchmarks/results/bench.svg
+	$(BIN)/python benchmarks/core.py --json benchmarks/results/core.json --picture benchmarks/results/core.svg

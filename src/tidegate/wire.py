@@ -20,6 +20,8 @@ TAKE_OVER_FROM = 4 * 2**20
 _WAKE_AT = 2**20
 """Bytes in the kernel's buffer worth waking up for."""
 
+_SPLICE_WAKE_AT = 2**18
+
 _SENDFILE_STEP = 4 * 2**20
 _PIPE_SIZE = 2**20
 _SPLICE_FLAGS = getattr(os, "SPLICE_F_MOVE", 0) | getattr(os, "SPLICE_F_NONBLOCK", 0)
@@ -101,18 +103,26 @@ class PlainSocket:
         out, into = os.pipe2(os.O_NONBLOCK)
         try:
             fcntl.fcntl(into, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
+            wake_at, silent = 1, False
             while count > 0:
                 try:
                     moved = os.splice(fd, into, min(count, _PIPE_SIZE), flags=_SPLICE_FLAGS)
                 except BlockingIOError:
+                    if silent:
+                        raise EOFError("the source gave nothing") from None
+                    if wake_at != min(count, _SPLICE_WAKE_AT):
+                        wake_at = min(count, _SPLICE_WAKE_AT)
+                        _wake_at(fd, wake_at)
                     try:
                         await self._wait(fd, timeout, write=False)
                     except TimeoutError:
-                        raise EOFError("the source gave nothing") from None
+                        silent = True  # unless a trickle stayed below the low-water mark
                     continue
+                silent = False
                 if moved == 0:
                     raise EOFError("the source ended early")
                 count -= moved
+                await asyncio.sleep(0)  # both ends may always be ready: the others have their turn
                 while moved:
                     try:
                         moved -= os.splice(out, self.fileno(), moved, flags=_SPLICE_FLAGS)
@@ -231,6 +241,12 @@ class BodyReader:
             self._content.feed_eof()
         elif self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
+
+
+def _wake_at(fd: int, count: int) -> None:
+    """Call a socket readable only when so many bytes have come (or its end)."""
+    with socket.socket(fileno=os.dup(fd)) as copy:
+        copy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)
 
 
 def _resolve(ready: "asyncio.Future[Any]") -> None:

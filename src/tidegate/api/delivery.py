@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 
 from tidegate import telemetry
+from tidegate.api.head import send_head
 from tidegate.domain.errors import RangeRefused, StoreError
 from tidegate.domain.image import Image
 from tidegate.killpoints import kill_point
@@ -50,19 +51,19 @@ async def deliver(
         response.headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
     response.content_length = stop - start
     if request.method == "HEAD":
-        await response.prepare(request)
+        await send_head(request, response)
         return response
     direct = downloads.direct(image, start, stop)
     if direct is not None:
         async with direct as reading:
             descriptor = reading.descriptor if reading.stored.size in (None, size) else None
             if descriptor is not None:
-                await response.prepare(request)
+                await send_head(request, response)
                 async with _cutting(request, image):
                     await _relay(request, descriptor, stop - start)
                 return response
     async with downloads.blocks(image, start, stop, size) as blocks:
-        await response.prepare(request)
+        await send_head(request, response)
         async with _cutting(request, image):
             await _stream(request, response, blocks)
     return response
@@ -90,6 +91,7 @@ async def _stream(
     try:
         async for block in blocks:
             kill_point("answer_half_sent")
+            await asyncio.sleep(0)  # both ends may always be ready: the others have their turn
             if plain is not None:
                 await plain.send(block, SEND_TIMEOUT)
             else:

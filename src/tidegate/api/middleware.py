@@ -15,6 +15,7 @@ from aiohttp.typedefs import Handler
 
 from tidegate import telemetry
 from tidegate.api.errors import answer, from_http, render
+from tidegate.api.head import finish_head
 from tidegate.api.keys import (
     CALLER,
     HOSTS,
@@ -40,13 +41,40 @@ _OPEN = frozenset({"/healthz", "/readyz", "/healthcheck", "/metrics", "/", "/ver
 async def frame(request: web.Request, handler: Handler) -> web.StreamResponse:
     begun = time.perf_counter()
     name_request(request)
-    task, running = asyncio.current_task(), request.app[RUNNING]
+    app, task = request.app, asyncio.current_task()
     assert task is not None
+    running = app[RUNNING]
     running.add(task)
+    response: web.StreamResponse
+    reason = ""
     try:
-        return await _answered(request, handler, begun)
+        _refuse_unsound(request)
+        request[CALLER] = await app[IDENTITY].caller(request.headers)
+        response = await handler(request)
+    except TidegateError as error:
+        reason = error.message
+        response = answer(request, error, carries_data=_carries_data(request))
+    except web.HTTPException as error:
+        reason = error.reason
+        response = await _unrouted(request, error)
+    except _Refused as refused:
+        reason = refused.reason
+        response = render(request, refused.status, reason)
+        response.force_close()
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        log.exception("request failed", request_id=request[REQUEST_ID], path=request.path)
+        if PREPARED in request:
+            raise
+        response = render(request, 500, "The server failed; its log says why, by the request id.")
     finally:
         running.discard(task)
+    if not response.prepared:
+        finish_head(request, response)
+    if request.get(LAST):
+        response.force_close()
+    _report(request, response.status, time.perf_counter() - begun, reason)
+    return response
 
 
 def name_request(request: web.BaseRequest) -> None:
@@ -57,46 +85,12 @@ def name_request(request: web.BaseRequest) -> None:
     request[REQUEST_ID] = given
 
 
-async def _answered(request: web.Request, handler: Handler, begun: float) -> web.StreamResponse:
-    response: web.StreamResponse
-    reason = ""
-    refused = request.get(REFUSED)
-    if refused is not None:
-        response = render(request, *refused)
-        response.force_close()
-        _report(request, response.status, time.perf_counter() - begun, refused[1])
-        return response
-    try:
-        _refuse_other_sites(request)
-        request[CALLER] = await request.app[IDENTITY].caller(request.headers)
-        response = await handler(request)
-    except TidegateError as error:
-        reason = error.message
-        response = answer(request, error, carries_data=_carries_data(request))
-    except web.HTTPException as error:
-        reason = error.reason
-        response = await _unrouted(request, error)
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}"
-        log.exception("request failed", request_id=request[REQUEST_ID], path=request.path)
-        if request.get(PREPARED):
-            raise
-        response = render(request, 500, "The server failed; its log says why, by the request id.")
-    if request.get(LAST):
-        response.force_close()
-    _report(request, response.status, time.perf_counter() - begun, reason)
-    return response
+class _Refused(Exception):
+    """A request that HTTP itself forbids."""
 
-
-async def finish_head(request: web.Request, response: web.StreamResponse) -> None:
-    """Signal ``on_response_prepare``: what every answer carries."""
-    request[PREPARED] = True
-    headers = response.headers
-    headers["x-openstack-request-id"] = request.get(REQUEST_ID, "")
-    headers["X-Content-Type-Options"] = "nosniff"
-    headers["Server"] = "tidegate"
-    headers.setdefault("Cache-Control", "private, no-store")
-    headers.setdefault("Vary", "X-Auth-Token")
+    def __init__(self, status: int, reason: str) -> None:
+        self.status = status
+        self.reason = reason
 
 
 def hosts_of(settings: Settings) -> frozenset[str] | None:
@@ -116,7 +110,10 @@ async def _unrouted(request: web.Request, error: web.HTTPException) -> web.Strea
     return from_http(request, error)
 
 
-def _refuse_other_sites(request: web.Request) -> None:
+def _refuse_unsound(request: web.Request) -> None:
+    """_Refused; Forbidden: from another site."""
+    if REFUSED in request:
+        raise _Refused(*request[REFUSED])
     settings = request.app[SETTINGS]
     if settings.auth.mode != "none":
         return

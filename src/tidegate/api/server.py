@@ -11,8 +11,9 @@ from aiohttp.http import HttpProcessingError, HttpVersion10, HttpVersion11, RawR
 from yarl import URL
 
 from tidegate.api.errors import render
+from tidegate.api.head import finish_head
 from tidegate.api.keys import REFUSED, REQUEST_ID, RUNNING
-from tidegate.api.middleware import finish_head, frame, name_request
+from tidegate.api.middleware import frame, name_request
 from tidegate.api.routes import add_routes
 from tidegate.telemetry import log
 
@@ -37,7 +38,6 @@ def make_application() -> web.Application:
     """Routes and frame; what they work on is set by ``app.py``."""
     app = web.Application(middlewares=[frame])
     app[RUNNING] = set()
-    app.on_response_prepare.append(finish_head)
     add_routes(app)
     return app
 
@@ -128,8 +128,7 @@ class _Connection(web.RequestHandler):
         log.info("request refused", status=status, request_id=request[REQUEST_ID],
                  error=type(exc).__name__)  # fmt: skip
         response = render(request, status, text)
-        response.headers["Server"] = "tidegate"
-        response.headers["x-openstack-request-id"] = request[REQUEST_ID]
+        finish_head(request, response)
         response.force_close()
         return response
 

@@ -1,0 +1,1 @@
+"""Load and its measurement: a sink that costs nothing, a driver that costs little, the figures."""
