@@ -121,13 +121,17 @@ class Supervisor:
     def _stop(self) -> int:
         for worker in self._workers.values():
             worker.terminate()
+        # of all copies of the socket: who connects now is refused, not kept waiting
+        self._listener.shutdown(socket.SHUT_RD)
         deadline = time.monotonic() + self._settings.server.drain_timeout + STOP_AFTER_DRAIN
         while any(worker.poll() is None for worker in self._workers.values()):
             left = deadline - time.monotonic()
             got = signal.sigtimedwait(_SIGNALS, max(0.0, left))
             if got is None or got.si_signo != signal.SIGCHLD:
                 return 1  # out of time, or told again: what is left is killed
-        return max((abs(worker.returncode) for worker in self._workers.values()), default=0)
+        # one that was still starting does as the signal says
+        codes = {abs(worker.returncode) for worker in self._workers.values()} - {signal.SIGTERM}
+        return max(codes, default=0)
 
     def _forget_gauges(self, pid: int) -> None:
         """What a dead worker holds is no longer held; its counts remain."""

@@ -9,6 +9,7 @@ from tests.kit.sources import Bytes, pattern
 from tests.kit.stores import objects, read_all, unfinished
 from tests.services.conftest import ADMIN, MIB, World
 
+from tidegate.catalog.sql import SqlCatalog
 from tidegate.domain.errors import (
     BadPart,
     BadTransition,
@@ -311,10 +312,11 @@ async def test_an_answer_that_was_lost_leaves_no_object(world: World, call: str)
 async def test_what_a_store_refuses_to_remove_is_the_janitors(world: World, call: str) -> None:
     image_id = await world.queued()
     world.store.fail("complete", BROKE)
-    world.store.fail(call, DOWN, times=1)
+    world.store.fail(call, DOWN)
     with pytest.raises(StoreError):
         await world.upload(image_id, Bytes(pattern(9 * MIB)))
     assert (await world.image(image_id)).status is Status.KILLED
+    world.store.before.clear()
     assert await world.removals.carry_out_due() > 0
     await assert_clean(world, image_id)
 
@@ -378,3 +380,28 @@ async def test_a_taken_over_attempt_can_publish_nothing(world: World) -> None:
         await world.upload(image_id, Bytes(pattern(9 * MIB), at_byte=(5 * MIB, steal)))
     assert (await world.image(image_id)).status is Status.SAVING
     assert await objects(world.store) == {}
+
+
+# taken over by another node
+
+
+async def test_who_was_given_up_leaves_the_object_that_its_successor_published(
+    world: World,
+) -> None:
+    image_id = await world.queued()
+    other = SqlCatalog(world.url)
+    await other.open()
+
+    async def lose_the_answer(*_: object) -> None:
+        (upload,) = await world.catalog.uploads_of(image_id)
+        await world.catalog.renew_upload(upload.id, upload.received, lease=-1)
+        assert await world.reaping(other).reap() == 1
+        raise BROKE
+
+    world.store.after["complete"] = lose_the_answer
+    with pytest.raises(BadTransition):
+        await world.upload(image_id, Bytes(pattern(9 * MIB)))
+    await other.close()
+    image = await world.image(image_id)
+    assert image.status is Status.ACTIVE
+    assert await read_all(world.store, image.locations[0].key) == pattern(9 * MIB)

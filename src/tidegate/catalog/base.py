@@ -177,14 +177,17 @@ class Catalog(Protocol):
         event: Event,
         *,
         leftovers: Sequence[str | None],
+        reserve: float = 0.0,
         look_again: float | None = None,
         received: int | None = None,
     ) -> list[Removal]:
         """End an attempt: ``event`` (BREAK or RELEASE) is applied if the claim still holds and
         dropped if not; the failure is recorded, with the bytes received (None: as last recorded);
         each of ``leftovers`` (a store's upload id, or
-        None for the object itself) becomes a removal of the attempt's key; ``look_again`` adds
-        one of the object that is due in so many seconds. Repeatable."""
+        None for the object itself) becomes a removal of the attempt's key, reserved for the caller
+        for ``reserve`` seconds; ``look_again`` adds
+        one of the object that is due in so many seconds, and is not among those given. Repeatable.
+        BadTransition: the attempt was taken over, and nothing was changed."""
 
     async def keep_upload(self, attempt: str, *, lease: float) -> None:
         """Renew the lease of an attempt that was taken over, whatever became of its image.

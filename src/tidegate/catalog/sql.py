@@ -121,18 +121,17 @@ class SqlCatalog:
         event: Event,
         *,
         leftovers: Sequence[str | None],
+        reserve: float = 0.0,
         look_again: float | None = None,
         received: int | None = None,
     ) -> list[Removal]:
-        due: list[tuple[str | None, dict[str, object]]] = [(one, {}) for one in leftovers]
-        if look_again is not None:
-            due.append((None, uploads.lease_values(self._database.clock, look_again)))
+        clock = self._database.clock
+        due = [(one, uploads.lease_values(clock, reserve)) for one in leftovers]
+        later = [] if look_again is None else [(None, uploads.lease_values(clock, look_again))]
         async with self._database.transaction() as connection:
-            removals = await uploads.fail(
-                connection, attempt, self._fence(attempt), failure, event, due, received
+            return await uploads.fail(
+                connection, attempt, self._fence(attempt), failure, event, due, later, received
             )
-        self.let_go(attempt)
-        return removals
 
     async def keep_upload(self, attempt: str, *, lease: float) -> None:
         values = uploads.lease_values(self._database.clock, lease)

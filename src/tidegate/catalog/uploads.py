@@ -23,6 +23,9 @@ _u = t.uploads.c
 _i = t.images.c
 _OPEN = sorted(OPEN)
 
+_Due = tuple[str | None, Mapping[str, Any]]
+"""What is to be removed (a store's upload id; None: the object), and the lease that holds it."""
+
 
 async def start(connection: AsyncConnection, upload: Upload, clock: Clock, lease: float) -> Image:
     row = TRANSITIONS[Event.UPLOAD]
@@ -145,12 +148,15 @@ async def fail(
     fence: int,
     failure: Failure,
     event: Event,
-    due: Sequence[tuple[str | None, Mapping[str, Any]]],
+    due: Sequence[_Due],
+    later: Sequence[_Due],
     received: int | None,
 ) -> list[Removal]:
-    """``due``: a store's upload id (None: the object) and the lease until which it may wait."""
+    """Gives the removals of ``due``, not those of ``later``."""
     upload = await _row(connection, attempt)
-    if upload["state"] not in _OPEN or upload["fence"] != fence:
+    if upload["fence"] != fence:
+        raise await lost(connection, attempt)
+    if upload["state"] not in _OPEN:
         return []
     await _end(
         connection,
@@ -172,10 +178,11 @@ async def fail(
         )
         .values(status=row.target.value, updated_at=now(), claim=None, size=None)
     )
-    return [
+    removals = [
         await images.put_removal(connection, upload["store"], upload["key"], upload_id, lease)
-        for upload_id, lease in due
+        for upload_id, lease in (*due, *later)
     ]
+    return removals[: len(due)]
 
 
 async def take_over(

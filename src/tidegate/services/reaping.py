@@ -135,15 +135,9 @@ class Reaping:
                 telemetry.JANITOR.labels("upload finished").inc()
                 log.info("upload finished for a dead node", image=upload.image_id)
                 return
-        leftovers = await self._removals.take_back(upload, upload.upload_id, completing=True)
         failure = Failure("node_died", upload.state, "The server that took the data died.")
-        unconfirmed = upload.sent is not None and upload.upload_id is None
-        await self._catalog.fail_upload(
-            upload.id,
-            failure,
-            self._broken,
-            leftovers=leftovers,
-            look_again=self._removals.look_again(upload, unconfirmed=unconfirmed),
+        await self._removals.give_up(
+            upload, failure, self._broken, upload_id=upload.upload_id, completing=True
         )
         telemetry.JANITOR.labels("upload killed").inc()
         log.info("upload killed for a dead node", image=upload.image_id, node=upload.node)

@@ -2,15 +2,17 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 
 from tidegate.catalog.base import Catalog
 from tidegate.domain.errors import StoreError
-from tidegate.domain.upload import Removal, Upload
+from tidegate.domain.status import Event
+from tidegate.domain.upload import Failure, Removal, Upload
 from tidegate.killpoints import kill_point
 from tidegate.stores.base import Store
 from tidegate.telemetry import log
 
-RETRY_IN = 5.0
+RETRY_IN = 1.0
 """Seconds until a store that refused is asked again."""
 
 UNDO_WITHIN = 15.0
@@ -30,8 +32,9 @@ class Removals:
         self._stores = stores
         self._lease = lease
 
-    async def carry_out(self, removals: Iterable[Removal]) -> int:
-        """Remove now; what a store refuses stays written down for the janitor. How many went."""
+    async def carry_out(self, removals: Iterable[Removal], *, retry_in: float = RETRY_IN) -> int:
+        """Remove now; what a store refuses stays written down for the janitor, who asks again in
+        ``retry_in`` seconds. How many went."""
         done = 0
         for removal in removals:
             store = self._stores.get(removal.store)
@@ -47,49 +50,72 @@ class Removals:
             except StoreError as error:
                 log.warning("removal failed", store=removal.store, key=removal.key,
                             attempts=removal.attempts + 1, error=error.message)  # fmt: skip
-                await self._catalog.removal_failed(removal.id, error.message, retry_in=RETRY_IN)
+                await self._catalog.removal_failed(removal.id, error.message, retry_in=retry_in)
             else:
                 await self._catalog.removal_done(removal.id)
                 done += 1
         return done
 
     async def carry_out_due(self) -> int:
-        done = 0
-        while due := await self._catalog.due_removals(lease=self._lease, limit=_PAGE):
-            done += await self.carry_out(due)
-        return done
+        done, seen = 0, set[int]()
+        while True:
+            due = await self._catalog.due_removals(lease=self._lease, limit=_PAGE)
+            new = [removal for removal in due if removal.id not in seen]
+            if not new:
+                return done
+            seen.update(removal.id for removal in new)
+            done += await self.carry_out(new)
 
-    def look_again(self, upload: Upload, *, unconfirmed: bool) -> float | None:
-        """Seconds after which an attempt's object is to be looked for once more: where one
-        request made it and nobody saw the answer, the store may still carry that out."""
-        store = self._stores.get(upload.store)
-        return store.limits.settles if unconfirmed and store and store.limits.settles else None
-
-    async def take_back(
-        self, upload: Upload, upload_id: str | None, *, completing: bool
-    ) -> list[str | None]:
-        """Take the bytes of a broken attempt out of its store; never raises for the store's sake.
+    async def give_up(
+        self,
+        upload: Upload,
+        failure: Failure,
+        event: Event,
+        *,
+        upload_id: str | None,
+        completing: bool,
+        received: int | None = None,
+    ) -> None:
+        """End a broken attempt and take its bytes out of the store; a store that fails is left to
+        the janitor.
 
         ``upload_id`` is the store's, if it was begun; ``completing``: the object itself may be
-        there. Gives what is left to do, for ``Catalog.fail_upload`` to write down.
+        there. An object is removed only after the catalog has let the attempt fail, since
+        somebody else may have taken it over and published it. BadTransition: just that.
         """
-        store = self._stores.get(upload.store)
-        owed: list[str | None] = [] if upload_id is None else [upload_id]
+        leftovers = [] if upload_id is None else await self._abort(upload, upload_id)
         if completing:
-            owed.append(None)
+            leftovers.append(None)
+        owed = await self._catalog.fail_upload(
+            upload.id,
+            failure,
+            event,
+            leftovers=leftovers,
+            reserve=min(self._lease, UNDO_WITHIN),
+            look_again=self._look_again(upload) if completing and upload_id is None else None,
+            received=received,
+        )
+        with suppress(TimeoutError):
+            async with asyncio.timeout(UNDO_WITHIN):
+                await self.carry_out(owed, retry_in=0)
+
+    async def _abort(self, upload: Upload, upload_id: str) -> list[str | None]:
+        """What is still to be aborted."""
+        store = self._stores.get(upload.store)
         if store is None:
-            return owed
+            return [upload_id]
+        kill_point("abort_mid")
         try:
             async with asyncio.timeout(UNDO_WITHIN):
-                if upload_id is not None:
-                    kill_point("abort_mid")
-                    await store.abort(upload.key, upload_id)
-                    owed.remove(upload_id)
-                if completing:
-                    # also after an abort that answered well: both may have succeeded
-                    await store.delete(upload.key)
-                    owed.remove(None)
+                await store.abort(upload.key, upload_id)
         except (StoreError, TimeoutError) as error:
             log.warning("clean-up left to the janitor", store=upload.store, key=upload.key,
                         error=str(error))  # fmt: skip
-        return owed
+            return [upload_id]
+        return []
+
+    def _look_again(self, upload: Upload) -> float | None:
+        """Seconds after which to look once more for an object that one request makes: a store may
+        carry that out long after nobody waits for it."""
+        store = self._stores.get(upload.store)
+        return None if store is None else store.limits.settles or None

@@ -222,9 +222,9 @@ class Uploads:
                 beat.cancel()
         except BaseException as failures:
             error = _first(failures)
-            failure = _failure(error, sending.step, request_id)
-            await asyncio.shield(self._put_back(upload, sending, error, failure))
-            raise _answer(error, failure) from error
+            raise await asyncio.shield(
+                self._put_back(upload, sending, error, request_id)
+            ) from error
         telemetry.UPLOADS.labels("done").inc()
         log.info("upload done", image=image.id, store=upload.store, bytes=image.size,
                  seconds=round(time.monotonic() - begun, 3), request_id=request_id)  # fmt: skip
@@ -272,32 +272,32 @@ class Uploads:
                 renewed = time.monotonic()
 
     async def _put_back(
-        self, upload: Upload, sending: Sending, error: BaseException, failure: Failure
-    ) -> None:
-        """Leave nothing of the attempt; never raises. What cannot be done now is the janitor's."""
+        self, upload: Upload, sending: Sending, error: BaseException, request_id: str | None
+    ) -> BaseException:
+        """Leave nothing of the attempt; what cannot be done now is the janitor's. Gives what to
+        raise."""
+        failure = _failure(error, sending.step, request_id)
+        # where the publishing itself is in doubt, whoever reads the catalog next decides
+        if not (isinstance(error, CatalogDown) and sending.step == "publish"):
+            try:
+                await self._removals.give_up(
+                    upload,
+                    failure,
+                    self._broken,
+                    upload_id=sending.upload_id,
+                    completing=sending.finishing,
+                    received=sending.received,
+                )
+            except BadTransition as lost:
+                error, failure = lost, _failure(lost, sending.step, request_id)
+            except TidegateError as late:
+                log.warning("upload left to the janitor", image=upload.image_id, error=late.message)
         telemetry.UPLOADS.labels(failure.reason).inc()
-        report = log.info if isinstance(error, ClientGone) else log.error
+        report = log.info if isinstance(error, ClientGone | BadTransition) else log.error
         report("upload broke", image=upload.image_id, store=upload.store, reason=failure.reason,
                where=failure.where, bytes=sending.received, request_id=failure.request_id,
                error=failure.message)  # fmt: skip
-        if isinstance(error, CatalogDown) and sending.step == "publish":
-            return  # it may be published: whoever reads the catalog next decides
-        leftovers = await self._removals.take_back(
-            upload, sending.upload_id, completing=sending.finishing
-        )
-        try:
-            await self._catalog.fail_upload(
-                upload.id,
-                failure,
-                self._broken,
-                leftovers=leftovers,
-                look_again=self._removals.look_again(
-                    upload, unconfirmed=sending.finishing and sending.upload_id is None
-                ),
-                received=sending.received,
-            )
-        except TidegateError as late:
-            log.warning("upload left to the janitor", image=upload.image_id, error=late.message)
+        return _answer(error, failure)
 
 
 def _viewer(caller: Caller) -> Viewer:
