@@ -146,6 +146,8 @@ async def run_worker(
 ) -> None:
     """Serve until ``stopping`` is set, then drain. CatalogDown, StoreError: it cannot start."""
     async with gateway(settings) as app:
+        if stopping.is_set():  # listening now would open again what the supervisor has closed
+            return
         server = HttpServer(app, drain_timeout=settings.server.drain_timeout)
         await server.start(listener)
         started.set()

@@ -123,6 +123,7 @@ class Supervisor:
             worker.terminate()
         # of all copies of the socket: who connects now is refused, not kept waiting
         self._listener.shutdown(socket.SHUT_RD)
+        self._listener.close()
         deadline = time.monotonic() + self._settings.server.drain_timeout + STOP_AFTER_DRAIN
         while any(worker.poll() is None for worker in self._workers.values()):
             left = deadline - time.monotonic()

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import MutableMapping
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -49,6 +50,11 @@ class _Output:
 
 
 def _as_json(logger: object, name: str, fields: MutableMapping[str, Any]) -> bytes:
+    """The whole line in one step, since there is one a request."""
+    fields["level"] = name
+    fields["timestamp"] = datetime.now(UTC).isoformat()
+    if "exc_info" in fields:
+        fields = structlog.processors.format_exc_info(logger, name, fields)
     try:
         return orjson.dumps(fields, default=str)
     except orjson.JSONEncodeError:  # a lone surrogate, from a header
@@ -58,17 +64,13 @@ def _as_json(logger: object, name: str, fields: MutableMapping[str, Any]) -> byt
 def configure_logging(level: str = "INFO") -> None:
     """JSON lines on standard error; on a terminal, words for people."""
     stamina.instrumentation.set_on_retry_hooks([])  # a call that failed for good has its own line
-    terminal = sys.stderr.isatty()
-    processors: list[Any] = [
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
-    if terminal:
-        processors.append(
-            structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
-        )
-    else:
-        processors.extend([structlog.processors.format_exc_info, _as_json])
+    processors: list[Any] = [_as_json]
+    if sys.stderr.isatty():
+        processors = [
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+        ]
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),

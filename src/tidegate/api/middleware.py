@@ -7,7 +7,6 @@ from functools import lru_cache
 from random import getrandbits
 from typing import Any
 from urllib.parse import urlsplit
-from uuid import UUID
 
 from aiohttp import web
 from aiohttp.hdrs import METH_ALL
@@ -81,7 +80,8 @@ def name_request(request: web.BaseRequest) -> None:
     """Give it its id: the client's, if it is a sound one."""
     given = request.headers.get("X-Openstack-Request-ID", "")
     if not _REQUEST_ID.fullmatch(given):
-        given = f"req-{UUID(int=getrandbits(128), version=4)}"
+        digits = f"{getrandbits(128):032x}"  # a UUID's form, at a fifth of its price
+        given = f"req-{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-8{digits[17:20]}-{digits[20:]}"
     request[REQUEST_ID] = given
 
 

@@ -10,13 +10,12 @@ import asyncio
 import json
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import aiosqlite
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
@@ -26,6 +25,7 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from tidegate.catalog.point_reads import PointReads
 from tidegate.domain.errors import CatalogDown
 
 BUSY_TIMEOUT = 10.0
@@ -68,7 +68,7 @@ class Database:
         self.clock = Clock.of_this_host()
         self._writer: AsyncEngine | None = None
         self._reader: AsyncEngine | None = None
-        self._hot: aiosqlite.Connection | None = None
+        self._points: PointReads | None = None
 
     async def open(self) -> None:
         await asyncio.to_thread(upgrade, self.url.render_as_string(hide_password=False))
@@ -79,14 +79,12 @@ class Database:
             event.listen(engine.sync_engine, "connect", _prepare)
         event.listen(self._writer.sync_engine, "begin", _begin_immediate)
         with translated():
-            self._hot = await aiosqlite.connect(str(self.url.database), isolation_level=None)
-            for pragma in (*_PRAGMAS, "PRAGMA query_only = ON"):
-                await self._hot.execute(pragma)
+            self._points = PointReads(await asyncio.to_thread(self._connect))
 
     async def close(self) -> None:
-        if self._hot is not None:
-            await self._hot.close()
-            self._hot = None
+        if self._points is not None:
+            await self._points.close()
+            self._points = None
         for engine in (self._writer, self._reader):
             if engine is not None:
                 await engine.dispose()
@@ -107,13 +105,18 @@ class Database:
                 return list(found.mappings())
 
     async def hot_row(self, sql: str, parameters: Mapping[str, Any]) -> Sequence[Any] | None:
-        """One row of a statement compiled before (``compiled``), straight on the driver: one hop
-        to a thread instead of many. All of them share one thread, since more would only take the
-        interpreter's lock from each other."""
-        assert self._hot is not None
+        """One row of a statement compiled before (``compiled``), straight on the driver."""
+        assert self._points is not None
         with translated():
-            rows = await self._hot.execute_fetchall(sql, parameters)
-        return next(iter(rows), None)
+            return await self._points.row(sql, parameters)
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            str(self.url.database), isolation_level=None, check_same_thread=False
+        )
+        for pragma in (*_PRAGMAS, "PRAGMA query_only = ON"):
+            connection.execute(pragma)
+        return connection
 
 
 def upgrade(url: str) -> None:
@@ -166,14 +169,17 @@ def from_json(text: str) -> Any:
     return json.loads(text)
 
 
-@contextmanager
-def translated() -> Iterator[None]:
-    """Let nothing of the driver out."""
-    try:
-        yield
-    except (sql_errors.SQLAlchemyError, sqlite3.Error, OSError) as error:
-        cause = error.orig if isinstance(error, sql_errors.DBAPIError) else error
-        raise CatalogDown(_words(str(cause or error))) from error
+class translated:  # noqa: N801
+    """Let nothing of the driver out. (A class, since a generator costs the hottest read more.)"""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: object
+    ) -> None:
+        if isinstance(error, sql_errors.SQLAlchemyError | sqlite3.Error | OSError):
+            cause = error.orig if isinstance(error, sql_errors.DBAPIError) else error
+            raise CatalogDown(_words(str(cause or error))) from error
 
 
 def _words(text: str) -> str:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, String, and_, bindparam, exists, or_, select, true
@@ -19,6 +20,7 @@ _COLUMNS = tuple(t.images.c.keys())
 _AT = {name: index for index, name in enumerate(_COLUMNS)}
 _PROPERTIES, _TAGS, _LOCATIONS, _MEMBER = range(len(_COLUMNS), len(_COLUMNS) + 4)
 _PLAIN = tuple(name for name in _COLUMNS if name not in ("status", "visibility", "crc64nvme"))
+_plain = itemgetter(*(_AT[name] for name in _PLAIN))
 
 
 def now() -> int:
@@ -88,7 +90,7 @@ def one_image(*, admin: bool) -> Select[Any]:
 
 def image_of(row: Any) -> Image:
     """A row of ``image_query``."""
-    fields: dict[str, Any] = {name: row[_AT[name]] for name in _PLAIN}
+    fields: dict[str, Any] = dict(zip(_PLAIN, _plain(row), strict=True))
     for flag in ("protected", "hidden", "was_active"):
         fields[flag] = bool(fields[flag])
     crc = row[_AT["crc64nvme"]]

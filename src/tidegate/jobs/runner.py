@@ -4,6 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Protocol
 
 from tidegate.telemetry import log
@@ -21,24 +22,33 @@ class Job(Protocol):
         """One look; how many things were mended."""
 
 
+CLOSE_WITHIN = 10.0
+"""Seconds that a look which is under way has to end when the runner is closed."""
+
+
 class Runner:
     """Runs each job at start and then every ``every`` seconds, until closed."""
 
     def __init__(self, jobs: Sequence[Job], *, deadline: float = 120.0) -> None:
         self._jobs = jobs
         self._deadline = deadline
+        self._closing = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         self._tasks = [asyncio.create_task(self._run(job), name=job.name) for job in self._jobs]
 
     async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        # a statement cut short costs its connection: let what is under way end
+        self._closing.set()
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=CLOSE_WITHIN)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
 
     async def _run(self, job: Job) -> None:
-        while True:
+        while not self._closing.is_set():
             begun = time.monotonic()
             try:
                 async with asyncio.timeout(self._deadline):
@@ -50,4 +60,6 @@ class Runner:
                     log.info("job mended", job=job.name, count=mended,
                              seconds=round(time.monotonic() - begun, 3))  # fmt: skip
             # several workers look at the same things: spread them
-            await asyncio.sleep(job.every * random.uniform(0.8, 1.0))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(job.every * random.uniform(0.8, 1.0)):
+                    await self._closing.wait()

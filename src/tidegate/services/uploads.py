@@ -9,6 +9,7 @@ complete at the store, looking where its answer is ambiguous; (7) publish, guard
 import asyncio
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from uuid import uuid4
 
@@ -217,9 +218,10 @@ class Uploads:
         begun = time.monotonic()
         try:
             async with sending, asyncio.TaskGroup() as group:
-                beat = group.create_task(self._keep_alive(upload, sending))
+                done = asyncio.Event()
+                group.create_task(self._keep_alive(upload, sending, done))
                 image = await self._send(upload, sending, expected)
-                beat.cancel()
+                done.set()
         except BaseException as failures:
             error = _first(failures)
             raise await asyncio.shield(
@@ -257,12 +259,15 @@ class Uploads:
                 if not tries:
                     raise
 
-    async def _keep_alive(self, upload: Upload, sending: Sending) -> None:
+    async def _keep_alive(self, upload: Upload, sending: Sending, done: asyncio.Event) -> None:
         """Renew the lease while the attempt runs; its own deadlines end it when it is stuck."""
         lease = self._settings.lease
         renewed = time.monotonic()
         while True:
-            await asyncio.sleep(min(lease / 3, PROGRESS_EVERY))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(lease / 3, PROGRESS_EVERY)):
+                    await done.wait()
+                return
             try:
                 await self._catalog.renew_upload(upload.id, sending.received, lease=lease)
             except CatalogDown:
