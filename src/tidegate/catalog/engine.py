@@ -7,7 +7,6 @@ busy timeout), and reading connections beside it. PostgreSQL is a second ``case`
 """
 
 import asyncio
-import json
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import orjson
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
@@ -166,7 +166,7 @@ def json_tuple(*values: ColumnElement[Any]) -> ColumnElement[Any]:
 
 
 def from_json(text: str) -> Any:
-    return json.loads(text)
+    return orjson.loads(text)
 
 
 class translated:  # noqa: N801
