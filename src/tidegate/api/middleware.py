@@ -154,8 +154,7 @@ def _report(request: web.Request, status: int, seconds: float, reason: str) -> N
     if route in _OPEN and status < 500:
         return
     extra = {"error": reason[:500]} if reason else {}
-    log.info(
-        "request",
+    telemetry.log_request(
         method=request.method,
         path=request.path[:300],
         status=status,

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping
-from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, String, and_, bindparam, exists, or_, select, true
@@ -20,7 +19,9 @@ _COLUMNS = tuple(t.images.c.keys())
 _AT = {name: index for index, name in enumerate(_COLUMNS)}
 _PROPERTIES, _TAGS, _LOCATIONS, _MEMBER = range(len(_COLUMNS), len(_COLUMNS) + 4)
 _PLAIN = tuple(name for name in _COLUMNS if name not in ("status", "visibility", "crc64nvme"))
-_plain = itemgetter(*(_AT[name] for name in _PLAIN))
+_STATUS_AT, _VISIBILITY_AT, _CRC_AT = (_AT[n] for n in ("status", "visibility", "crc64nvme"))
+_FLAGS_AT = tuple(_AT[name] for name in ("protected", "hidden", "was_active"))
+assert Image._fields == (*_COLUMNS, "properties", "tags", "locations", "member_status")
 
 
 def now() -> int:
@@ -90,21 +91,18 @@ def one_image(*, admin: bool) -> Select[Any]:
 
 def image_of(row: Any) -> Image:
     """A row of ``image_query``."""
-    fields: dict[str, Any] = dict(zip(_PLAIN, _plain(row), strict=True))
-    for flag in ("protected", "hidden", "was_active"):
-        fields[flag] = bool(fields[flag])
-    crc = row[_AT["crc64nvme"]]
+    values = list(row)
+    values[_STATUS_AT] = _STATUS[values[_STATUS_AT]]
+    values[_VISIBILITY_AT] = _VISIBILITY[values[_VISIBILITY_AT]]
+    for at in _FLAGS_AT:
+        values[at] = bool(values[at])
+    if values[_CRC_AT] is not None:
+        values[_CRC_AT] = int(values[_CRC_AT])
     properties, tags, locations = row[_PROPERTIES], row[_TAGS], row[_LOCATIONS]
-    return Image(
-        **fields,
-        status=_STATUS[row[_AT["status"]]],
-        visibility=_VISIBILITY[row[_AT["visibility"]]],
-        crc64nvme=None if crc is None else int(crc),
-        properties={} if properties == "{}" else from_json(properties),
-        tags=() if tags == "[]" else tuple(sorted(from_json(tags))),
-        locations=() if locations == "[]" else tuple(map(_location, from_json(locations))),
-        member_status=row[_MEMBER],
-    )
+    values[_PROPERTIES] = {} if properties == "{}" else from_json(properties)
+    values[_TAGS] = () if tags == "[]" else tuple(sorted(from_json(tags)))
+    values[_LOCATIONS] = () if locations == "[]" else tuple(map(_location, from_json(locations)))
+    return Image._make(values)
 
 
 def _location(item: list[Any]) -> Location:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
+from typing import NamedTuple
 
 from tidegate.domain.status import GONE, Status
 
@@ -30,9 +32,12 @@ class Location:
     own: bool = True  # written by us, so ours to delete
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Image:
-    """One row of the catalog with its properties, tags and locations.
+_NONE: Mapping[str, str | None] = MappingProxyType({})
+
+
+class Image(NamedTuple):
+    """One row of the catalog with its properties, tags and locations; given by keyword. (A tuple,
+    since one is made for each image that is looked at.)
 
     Sizes are bytes, ``min_disk`` GiB, ``min_ram`` MiB, times microseconds since 1970 (UTC).
     ``checksum`` is hex MD5, ``hash_value`` hex of ``hash_algo``; ``crc64nvme`` is the whole
@@ -64,7 +69,7 @@ class Image:
     created_at: int = 0
     updated_at: int = 0
     deleted_at: int | None = None
-    properties: Mapping[str, str | None] = field(default_factory=dict)
+    properties: Mapping[str, str | None] = _NONE
     tags: tuple[str, ...] = ()
     locations: tuple[Location, ...] = ()
     member_status: str | None = None  # of the asking project; None: not a member

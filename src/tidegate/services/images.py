@@ -165,17 +165,16 @@ class Images:
             location, size = await self._register(
                 NewLocation(url=new.location), declared=new.size or None
             )
-            image = replace(
-                image,
+            image = image._replace(
                 status=Status.ACTIVE,
                 size=size,
                 checksum=new.checksum,
                 locations=(location,),
             )
         elif new.empty:
-            image = replace(image, status=Status.ACTIVE, size=0)
+            image = image._replace(status=Status.ACTIVE, size=0)
         else:
-            image = replace(image, declared_size=new.size, declared_checksum=new.checksum)
+            image = image._replace(declared_size=new.size, declared_checksum=new.checksum)
         created = await self._catalog.create_image(image)
         log.info("image created", image=created.id, status=created.status)
         return created
@@ -223,7 +222,7 @@ class Images:
             ),
         )
         await self._removals.carry_out(removals)
-        return replace(changed, member_status=image.member_status)
+        return changed._replace(member_status=image.member_status)
 
     async def set_tag(self, caller: Caller, image_id: str, tag: str) -> None:
         image = await self.show(caller, image_id)
