@@ -28,8 +28,9 @@ from tidegate.domain.errors import (
     StoreFull,
     TooLarge,
 )
+from tidegate.domain.image import Image
 from tidegate.domain.status import Event, Status
-from tidegate.domain.upload import UploadState
+from tidegate.domain.upload import Sent, UploadState
 from tidegate.services.uploads import Expected
 
 SIZES = [0, 1, 4 * MIB, 4 * MIB + 1, 11 * MIB]
@@ -405,3 +406,26 @@ async def test_who_was_given_up_leaves_the_object_that_its_successor_published(
     image = await world.image(image_id)
     assert image.status is Status.ACTIVE
     assert await read_all(world.store, image.locations[0].key) == pattern(9 * MIB)
+
+
+async def test_a_renewal_that_comes_behind_the_publishing_changes_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish, renew = world.catalog.publish_upload, world.catalog.renew_upload
+    renewing, published = asyncio.Event(), asyncio.Event()
+
+    async def renew_late(attempt: str, received: int, *, lease: float) -> None:
+        renewing.set()
+        await published.wait()
+        await renew(attempt, received, lease=lease)
+
+    async def publish_first(attempt: str, sent: Sent) -> Image:
+        await renewing.wait()
+        image = await publish(attempt, sent)
+        published.set()
+        return image
+
+    monkeypatch.setattr(world.catalog, "renew_upload", renew_late)
+    monkeypatch.setattr(world.catalog, "publish_upload", publish_first)
+    image = await world.upload(await world.queued(), Bytes(b"abc"), lease=1)
+    assert image.status is Status.ACTIVE

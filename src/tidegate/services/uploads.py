@@ -270,6 +270,10 @@ class Uploads:
                 return
             try:
                 await self._catalog.renew_upload(upload.id, sending.received, lease=lease)
+            except BadTransition:
+                if sending.step == "publish":
+                    return  # what is published is held no more; whether it is, publishing finds
+                raise
             except CatalogDown:
                 if time.monotonic() - renewed > lease:
                     raise
