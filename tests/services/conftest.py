@@ -57,11 +57,11 @@ class World:
             node="node",
         )
 
-    def reaping(self, catalog: SqlCatalog | None = None) -> Reaping:
+    def reaping(self, catalog: SqlCatalog | None = None, *, lease: float = 30) -> Reaping:
         stores = {self.store.id: self.store}
         used = catalog or self.catalog
         return Reaping(
-            used, stores, Removals(used, stores), broken=Event.BREAK, lease=30, node="reaper"
+            used, stores, Removals(used, stores), broken=Event.BREAK, lease=lease, node="reaper"
         )
 
     async def queued(self) -> str:

@@ -1,5 +1,6 @@
 """What a dead process left is finished or killed, by anybody, again and again."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from uuid import uuid4
 
@@ -9,7 +10,7 @@ from tests.kit.stores import objects, part_of, unfinished
 from tests.services.conftest import MIB, World
 
 from tidegate.catalog.sql import SqlCatalog
-from tidegate.domain.errors import StoreDown
+from tidegate.domain.errors import BadTransition, StoreDown
 from tidegate.domain.status import Status
 from tidegate.domain.upload import Sent, Upload
 
@@ -51,6 +52,30 @@ async def test_an_attempt_with_parts_is_aborted_and_killed(world: World, dead: S
     await world.reaping().reap()
     assert (await world.image(upload.image_id)).status is Status.KILLED
     assert await unfinished(world.store) == []
+
+
+async def test_a_removal_that_outlasts_the_lease_ends_as_any_other(
+    world: World, dead: SqlCatalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload = await claimed(world, dead)
+    keep, refused = world.catalog.keep_upload, asyncio.Event()
+
+    async def keep_and_tell(attempt: str, *, lease: float) -> None:
+        try:
+            await keep(attempt, lease=lease)
+        except BadTransition:
+            refused.set()
+            raise
+
+    async def slowly(*_: object) -> None:
+        await refused.wait()
+
+    monkeypatch.setattr(world.catalog, "keep_upload", keep_and_tell)
+    world.store.before["delete"] = slowly
+    async with asyncio.timeout(20):
+        assert await world.reaping(lease=0.3).reap() == 1
+    assert (await world.image(upload.image_id)).status is Status.KILLED
+    assert await world.removals.carry_out_due() == 0
 
 
 async def test_an_upload_that_nobody_wrote_down_is_swept(world: World, dead: SqlCatalog) -> None:

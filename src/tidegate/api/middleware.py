@@ -154,7 +154,8 @@ def _report(request: web.Request, status: int, seconds: float, reason: str) -> N
     if route in _OPEN and status < 500:
         return
     extra = {"error": reason[:500]} if reason else {}
-    telemetry.log_request(
+    log.info(
+        "request",
         method=request.method,
         path=request.path[:300],
         status=status,

@@ -1,6 +1,5 @@
 """The processes of a measurement: the sink, and a whole gateway before a store of its own."""
 
-import ctypes
 import json
 import os
 import re
@@ -11,11 +10,13 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tidegate.bench.answers import BenchError
 from tidegate.bench.usage import Processes
+from tidegate.children import die_with_parent
 from tidegate.dev import BUCKET
 from tidegate.seaweedfs import SeaweedError, SeaweedFS
 
@@ -23,8 +24,6 @@ START_WITHIN = 60.0
 STORES = ("sink", "seaweedfs", "filesystem")
 
 _SERVING = re.compile(rb"serving the Image API on (http://\S+)")
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +122,10 @@ def s3_store(endpoint: str, access_key: str = "", secret_key: str = "") -> dict[
 @contextmanager
 def _process(command: list[str], **options: Any) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, preexec_fn=_die_with_parent, **options
+        command,
+        stdin=subprocess.DEVNULL,
+        preexec_fn=partial(die_with_parent, signal.SIGTERM),
+        **options,
     )
     try:
         yield process
@@ -164,7 +166,3 @@ def _toml(tree: Mapping[str, Any]) -> str:
 
 def _configures(name: str) -> bool:
     return name.startswith("TIDEGATE_") and "__" in name
-
-
-def _die_with_parent() -> None:
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -111,11 +111,9 @@ class Database:
             return await self._points.row(sql, parameters)
 
     def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            str(self.url.database), isolation_level=None, check_same_thread=False
-        )
-        for pragma in (*_PRAGMAS, "PRAGMA query_only = ON"):
-            connection.execute(pragma)
+        connection = sqlite3.connect(str(self.url.database), check_same_thread=False)
+        _prepare(connection, None)
+        connection.execute("PRAGMA query_only = ON")
         return connection
 
 

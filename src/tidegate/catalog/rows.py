@@ -17,7 +17,7 @@ _VISIBILITY = {visibility.value: visibility for visibility in Visibility}
 
 _COLUMNS = tuple(t.images.c.keys())
 _AT = {name: index for index, name in enumerate(_COLUMNS)}
-_PROPERTIES, _TAGS, _LOCATIONS, _MEMBER = range(len(_COLUMNS), len(_COLUMNS) + 4)
+_PROPERTIES, _TAGS, _LOCATIONS = range(len(_COLUMNS), len(_COLUMNS) + 3)
 _PLAIN = tuple(name for name in _COLUMNS if name not in ("status", "visibility", "crc64nvme"))
 _STATUS_AT, _VISIBILITY_AT, _CRC_AT = (_AT[n] for n in ("status", "visibility", "crc64nvme"))
 _FLAGS_AT = tuple(_AT[name] for name in ("protected", "hidden", "was_active"))

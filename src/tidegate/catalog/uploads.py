@@ -56,7 +56,7 @@ async def start(connection: AsyncConnection, upload: Upload, clock: Clock, lease
             received=0,
             started_at=moment,
             updated_at=moment,
-            **_lease(clock, lease),
+            **lease_values(clock, lease),
         )
     )
     return await images.read(connection, upload.image_id)
@@ -79,20 +79,25 @@ async def renew(
     still_saving = exists().where(
         _i.id == _u.image_id, _i.claim == attempt, _i.status == Status.SAVING
     )
-    changed = await connection.execute(
-        update(t.uploads)
-        .where(_held(attempt, fence), still_saving)
-        .values(updated_at=now(), **values)
-    )
-    if changed.rowcount == 0:
-        raise await lost(connection, attempt)
+    await _change_held(connection, attempt, fence, still_saving, updated_at=now(), **values)
 
 
 async def keep(
     connection: AsyncConnection, attempt: str, fence: int, values: Mapping[str, Any]
 ) -> None:
+    """Change an attempt's row for its holder, whatever became of the image. BadTransition."""
+    await _change_held(connection, attempt, fence, **values)
+
+
+async def _change_held(
+    connection: AsyncConnection,
+    attempt: str,
+    fence: int,
+    *conditions: ColumnElement[bool],
+    **values: Any,
+) -> None:
     changed = await connection.execute(
-        update(t.uploads).where(_held(attempt, fence)).values(**values)
+        update(t.uploads).where(_held(attempt, fence), *conditions).values(**values)
     )
     if changed.rowcount == 0:
         raise await lost(connection, attempt)
@@ -206,7 +211,7 @@ async def take_over(
         await connection.execute(
             update(t.uploads)
             .where(_u.id.in_(chosen.scalar_subquery()), _u.ended_at.is_(None), expired)
-            .values(fence=_u.fence + 1, node=node, updated_at=now(), **_lease(clock, lease))
+            .values(fence=_u.fence + 1, node=node, updated_at=now(), **lease_values(clock, lease))
             .returning(t.uploads)
         )
     ).mappings()
@@ -223,7 +228,7 @@ async def reserve_removals(
         await connection.execute(
             update(t.removals)
             .where(c.id.in_(chosen.scalar_subquery()))
-            .values(_lease(clock, lease))
+            .values(lease_values(clock, lease))
             .returning(t.removals)
         )
     ).mappings()
@@ -263,13 +268,9 @@ def _held(attempt: str, fence: int) -> ColumnElement[bool]:
     return and_(_u.id == attempt, _u.fence == fence, _u.state.in_(_OPEN))
 
 
-def _lease(clock: Clock, lease: float) -> dict[str, Any]:
-    return {"lease_clock": clock.name, "lease_until": clock.now() + lease}
-
-
 def lease_values(clock: Clock, lease: float) -> dict[str, Any]:
     """The columns of a lease of ``lease`` seconds from now."""
-    return _lease(clock, lease)
+    return {"lease_clock": clock.name, "lease_until": clock.now() + lease}
 
 
 def _strongest(sent: Sent) -> dict[str, str | None]:

@@ -33,6 +33,13 @@ The tree (an answer is looked up by the nearest ancestor, in ``api/errors.py``):
 """
 
 
+def first_failure(error: BaseException) -> BaseException:
+    """Of a task group's failures the one that came first; the others are its echoes."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
 class TidegateError(Exception):
     """Base of all errors of ours; its text is written for the person who sent the request."""
 

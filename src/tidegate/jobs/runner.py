@@ -4,9 +4,9 @@ import asyncio
 import random
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Protocol
 
+from tidegate.services.waiting import set_within
 from tidegate.telemetry import log
 
 
@@ -60,6 +60,4 @@ class Runner:
                     log.info("job mended", job=job.name, count=mended,
                              seconds=round(time.monotonic() - begun, 3))  # fmt: skip
             # several workers look at the same things: spread them
-            with suppress(TimeoutError):
-                async with asyncio.timeout(job.every * random.uniform(0.8, 1.0)):
-                    await self._closing.wait()
+            await set_within(self._closing, job.every * random.uniform(0.8, 1.0))

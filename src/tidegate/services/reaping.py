@@ -10,11 +10,18 @@ from collections.abc import Mapping
 
 from tidegate import telemetry
 from tidegate.catalog.base import Catalog
-from tidegate.domain.errors import BadTransition, StoreDown, StoreError, TidegateError
+from tidegate.domain.errors import (
+    BadTransition,
+    StoreDown,
+    StoreError,
+    TidegateError,
+    first_failure,
+)
 from tidegate.domain.status import Event
 from tidegate.domain.upload import OPEN, Failure, Sent, Upload
 from tidegate.killpoints import kill_point
 from tidegate.services.removals import Removals
+from tidegate.services.waiting import set_within
 from tidegate.stores.base import Store, Unfinished
 from tidegate.telemetry import log
 
@@ -75,16 +82,19 @@ class Reaping:
     async def _settle_held(self, upload: Upload) -> None:
         try:
             async with asyncio.TaskGroup() as group:
-                holding = group.create_task(self._hold(upload.id))
+                settled = asyncio.Event()
+                group.create_task(self._hold(upload.id, settled))
                 await self._settle(upload)
-                holding.cancel()
+                settled.set()
         except BaseExceptionGroup as failures:
-            raise failures.exceptions[0] from failures
+            raise first_failure(failures) from failures
 
-    async def _hold(self, attempt: str) -> None:
-        while True:
-            await asyncio.sleep(self._lease / 3)
-            await self._catalog.keep_upload(attempt, lease=self._lease)
+    async def _hold(self, attempt: str, settled: asyncio.Event) -> None:
+        while not await set_within(settled, self._lease / 3):
+            try:
+                await self._catalog.keep_upload(attempt, lease=self._lease)
+            except BadTransition:
+                return  # ended by the settling itself, or lost, which its statements find
 
     async def sweep(self) -> int:
         """Abort uploads that a store holds open and no live attempt owns. How many went.

@@ -9,7 +9,6 @@ complete at the store, looking where its answer is ambiguous; (7) publish, guard
 import asyncio
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from uuid import uuid4
 
@@ -33,6 +32,7 @@ from tidegate.domain.errors import (
     StoreReadOnly,
     TidegateError,
     TooLarge,
+    first_failure,
 )
 from tidegate.domain.image import Image
 from tidegate.domain.policy import Caller, Policy
@@ -40,6 +40,7 @@ from tidegate.domain.status import GONE, Event
 from tidegate.domain.upload import Failure, Sent, Upload
 from tidegate.killpoints import kill_point
 from tidegate.services.removals import Removals
+from tidegate.services.waiting import set_within
 from tidegate.settings import Locations as LocationSettings
 from tidegate.settings import Uploads as UploadSettings
 from tidegate.stores.base import Store
@@ -223,7 +224,7 @@ class Uploads:
                 image = await self._send(upload, sending, expected)
                 done.set()
         except BaseException as failures:
-            error = _first(failures)
+            error = first_failure(failures)
             raise await asyncio.shield(
                 self._put_back(upload, sending, error, request_id)
             ) from error
@@ -264,9 +265,7 @@ class Uploads:
         lease = self._settings.lease
         renewed = time.monotonic()
         while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(min(lease / 3, PROGRESS_EVERY)):
-                    await done.wait()
+            if await set_within(done, min(lease / 3, PROGRESS_EVERY)):
                 return
             try:
                 await self._catalog.renew_upload(upload.id, sending.received, lease=lease)
@@ -328,12 +327,6 @@ def _verify(sent: Sent, expected: Expected) -> None:
     for algorithm, announced in expected.digests.items():
         if sent.digests[algorithm] != announced:
             raise DigestMismatch(algorithm, announced, sent.digests[algorithm])
-
-
-def _first(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 def _failure(error: BaseException, where: str, request_id: str | None) -> Failure:

@@ -14,7 +14,13 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Self
 
-from tidegate.domain.errors import ObjectChanged, StoreBroke, StoreDown, TidegateError
+from tidegate.domain.errors import (
+    ObjectChanged,
+    StoreBroke,
+    StoreDown,
+    TidegateError,
+    first_failure,
+)
 from tidegate.stores.base import Reading, Store, Stored
 from tidegate.transfer.memory import BLOCK, Arena, Reservation
 
@@ -67,7 +73,7 @@ class Receiving:
                 yield blocks
         except BaseExceptionGroup as failures:
             # readers hand their errors to who waits for a block, so this is one alone
-            raise failures.exceptions[0] from None
+            raise first_failure(failures) from None
 
     async def _drain(self, group: asyncio.TaskGroup) -> AsyncGenerator[memoryview, None]:
         async with aclosing(self._one_stream()) as stream:

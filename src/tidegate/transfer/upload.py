@@ -12,7 +12,7 @@ from typing import Protocol, Self
 from awscrt.checksums import combine_crc64nvme, crc64nvme
 
 from tidegate import telemetry
-from tidegate.domain.errors import SizeMismatch, StoreError, TooLarge
+from tidegate.domain.errors import SizeMismatch, StoreError, TooLarge, first_failure
 from tidegate.domain.upload import Sent
 from tidegate.killpoints import kill_point
 from tidegate.stores.base import Part, Store, Stored, Writing
@@ -95,7 +95,7 @@ class Sending:
             async with asyncio.TaskGroup() as group:
                 await self._read(group)
         except BaseExceptionGroup as failures:
-            raise _first(failures) from failures
+            raise first_failure(failures) from failures
         self.step = "digests"
         await self._digests.mark()
         return Sent(self.received, self._digests.hexdigests(), self._crc, self._parts)
@@ -192,9 +192,3 @@ class Sending:
         self._reservations.discard(reservation)
         reservation.release()
         self._slots.release()
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The failure that came first; the others are its echoes."""
-    error = group.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else error
