@@ -5,10 +5,11 @@ import time
 from pathlib import Path
 from uuid import UUID
 
-from sqlalchemy import create_engine, insert
+from sqlalchemy import create_engine, insert, update
 
 from tidegate.catalog import tables
 from tidegate.catalog.engine import upgrade
+from tidegate.catalog.rows import copies
 
 _BATCH = 5000
 
@@ -77,5 +78,6 @@ def fill(database: Path, count: int) -> list[str]:
                 insert(tables.tags),
                 [{"image_id": image_id, "tag": f"tag-{number % 50}"} for number, image_id in batch],
             )
+        connection.execute(update(tables.images).values(copies()))
     engine.dispose()
     return ids

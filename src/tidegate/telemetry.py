@@ -12,7 +12,12 @@ from typing import Any
 import orjson
 import stamina.instrumentation
 import structlog
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge, Histogram, values
+
+if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+    _OWN = os.getpid()
+    # the library would ask for it at every count, in case of a fork; no worker forks
+    values.ValueClass = values.MultiProcessValue(lambda: _OWN)
 
 REQUESTS = Counter("tidegate_requests_total", "HTTP requests", ["method", "route", "code"])
 REQUEST_SECONDS = Histogram(

@@ -6,7 +6,9 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from sqlalchemy import create_engine, or_, select
 
+from tidegate.catalog import tables
 from tidegate.catalog.base import (
     AddLocation,
     Condition,
@@ -16,6 +18,7 @@ from tidegate.catalog.base import (
     RemoveLocation,
     Viewer,
 )
+from tidegate.catalog.rows import copies
 from tidegate.catalog.sql import SqlCatalog
 from tidegate.domain.errors import (
     BadTransition,
@@ -45,6 +48,18 @@ async def catalog(url: str) -> AsyncIterator[SqlCatalog]:
     await catalog.open()
     yield catalog
     await catalog.close()
+    assert _stale_copies(url) == []  # whatever a test did
+
+
+def _stale_copies(url: str) -> list[str]:
+    """Images whose row does not tell what the tables of properties, tags and locations hold."""
+    engine = create_engine(url)
+    i = tables.images.c
+    differs = or_(*(i[name].is_distinct_from(value) for name, value in copies().items()))
+    with engine.connect() as connection:
+        found = list(connection.scalars(select(i.id).where(differs)))
+    engine.dispose()
+    return found
 
 
 @pytest.fixture

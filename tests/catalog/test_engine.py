@@ -45,6 +45,41 @@ def test_an_upgrade_of_what_is_up_to_date_changes_nothing(url: str, path: Path) 
     assert _schema(path) == before
 
 
+def test_images_of_the_first_schema_are_brought_into_one_row(url: str, path: Path) -> None:
+    upgrade(url, "0001")
+    connection = sqlite3.connect(path)
+    for image in ("full", "plain"):
+        connection.execute(
+            "INSERT INTO images (id, status, visibility, protected, hidden, min_disk, min_ram, "
+            "was_active, created_at, updated_at) "
+            "VALUES (?, 'active', 'shared', 0, 0, 0, 0, 1, 1, 1)",
+            [image],
+        )
+    connection.execute("INSERT INTO image_properties VALUES ('full', 'os', 'debian')")
+    connection.execute("INSERT INTO image_tags VALUES ('full', 'stable')")
+    for position, key in ((1, "second"), (0, "first")):
+        connection.execute(
+            "INSERT INTO image_locations (image_id, position, store, key, own, metadata) "
+            "VALUES ('full', ?, 'main', ?, 1, '{}')",
+            [position, key],
+        )
+    connection.commit()
+    upgrade(url)
+    rows = {
+        row[0]: row[1:]
+        for row in connection.execute("SELECT id, properties, tags, locations FROM images")
+    }
+    connection.close()
+    assert rows == {
+        "full": (
+            '{"os":"debian"}',
+            '["stable"]',
+            '[["main","first",1,"{}"],["main","second",1,"{}"]]',
+        ),
+        "plain": (None, None, None),
+    }
+
+
 def test_processes_may_upgrade_at_once(url: str, path: Path) -> None:
     spawn = multiprocessing.get_context("spawn")
     workers = [spawn.Process(target=upgrade, args=(url,)) for _ in range(3)]

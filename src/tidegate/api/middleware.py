@@ -1,20 +1,17 @@
-"""Around every request: its id, its caller, its answer when it fails, its line in the log."""
+"""Around every request: its id, its caller, its answer when it fails, its entry in the journal."""
 
 import asyncio
 import re
 import time
-from functools import lru_cache
 from random import getrandbits
-from typing import Any
 from urllib.parse import urlsplit
 
 from aiohttp import web
-from aiohttp.hdrs import METH_ALL
 from aiohttp.typedefs import Handler
 
-from tidegate import telemetry
 from tidegate.api.errors import answer, from_http, render
 from tidegate.api.head import finish_head
+from tidegate.api.journal import JOURNAL
 from tidegate.api.keys import (
     CALLER,
     HOSTS,
@@ -33,14 +30,13 @@ from tidegate.telemetry import log
 
 _REQUEST_ID = re.compile(r"req-[0-9A-Za-z-]{1,60}")
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1", "[::1]"})
-_OPEN = frozenset({"/healthz", "/readyz", "/healthcheck", "/metrics", "/", "/versions"})
 
 
 @web.middleware
 async def frame(request: web.Request, handler: Handler) -> web.StreamResponse:
     begun = time.perf_counter()
     name_request(request)
-    app, task = request.app, asyncio.current_task()
+    app, task = request.app, asyncio.current_task(request.task.get_loop())
     assert task is not None
     running = app[RUNNING]
     running.add(task)
@@ -72,7 +68,7 @@ async def frame(request: web.Request, handler: Handler) -> web.StreamResponse:
         finish_head(request, response)
     if request.get(LAST):
         response.force_close()
-    _report(request, response.status, time.perf_counter() - begun, reason)
+    app[JOURNAL].note(request, response.status, time.perf_counter() - begun, reason)
     return response
 
 
@@ -123,8 +119,10 @@ def _refuse_unsound(request: web.Request) -> None:
     if allowed is not None and name and name.lower() not in allowed:
         raise Forbidden("This server does not answer under that host name.")
     origin = request.headers.get("Origin")
+    if origin is None:
+        return
     own = (f"{request.scheme}://{host}", settings.server.public_url.rstrip("/"))
-    if origin is not None and origin not in own:
+    if origin not in own:
         raise Forbidden("Requests from other web sites are refused.")
 
 
@@ -134,32 +132,3 @@ def _carries_data(request: web.Request) -> bool:
         return False
     data = request.content_type == "application/octet-stream" and request.body_exists
     return data and request.method in ("PUT", "POST")
-
-
-@lru_cache(maxsize=4096)
-def _meters(method: str, route: str, status: int) -> tuple[Any, Any]:
-    return (
-        telemetry.REQUESTS.labels(method, route, str(status)),
-        telemetry.REQUEST_SECONDS.labels(route),
-    )
-
-
-def _report(request: web.Request, status: int, seconds: float, reason: str) -> None:
-    resource = request.match_info.route.resource
-    route = "none" if resource is None else resource.canonical
-    method = request.method if request.method in METH_ALL else "other"
-    counter, histogram = _meters(method, route, status)
-    counter.inc()
-    histogram.observe(seconds)
-    if route in _OPEN and status < 500:
-        return
-    extra = {"error": reason[:500]} if reason else {}
-    log.info(
-        "request",
-        method=request.method,
-        path=request.path[:300],
-        status=status,
-        seconds=round(seconds, 4),
-        request_id=request[REQUEST_ID],
-        **extra,
-    )

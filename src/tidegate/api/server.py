@@ -12,6 +12,7 @@ from yarl import URL
 
 from tidegate.api.errors import render
 from tidegate.api.head import finish_head
+from tidegate.api.journal import JOURNAL, Journal
 from tidegate.api.keys import REFUSED, REQUEST_ID, RUNNING
 from tidegate.api.middleware import frame, name_request
 from tidegate.api.routes import add_routes
@@ -38,6 +39,7 @@ def make_application() -> web.Application:
     """Routes and frame; what they work on is set by ``app.py``."""
     app = web.Application(middlewares=[frame])
     app[RUNNING] = set()
+    app[JOURNAL] = Journal()
     add_routes(app)
     return app
 

@@ -117,9 +117,9 @@ class Database:
         return connection
 
 
-def upgrade(url: str) -> None:
-    """Bring the schema to the newest version, under the database's own write lock, so that any
-    number of processes may do it at once. CatalogDown in one line."""
+def upgrade(url: str, to: str = "head") -> None:
+    """Bring the schema to a version, by default the newest, under the database's own write lock,
+    so that any number of processes may do it at once. CatalogDown in one line."""
     engine = create_engine(_parse(url), connect_args={"timeout": BUSY_TIMEOUT})
     event.listen(engine, "connect", _prepare)
     event.listen(engine, "begin", _begin_immediate)
@@ -130,7 +130,7 @@ def upgrade(url: str) -> None:
         with translated(), engine.begin() as connection:
             _check(connection)
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            command.upgrade(config, to)
     except CommandError as error:
         raise CatalogDown(
             "The catalog's schema is of a newer version, or another program's; use the version "

@@ -15,7 +15,7 @@ from tidegate.catalog.base import (
     LocationEdit,
     RemoveLocation,
 )
-from tidegate.catalog.rows import image_of, image_query, image_values, now, removal_of
+from tidegate.catalog.rows import copies, image_of, image_query, image_values, now, removal_of
 from tidegate.domain.errors import (
     BadTransition,
     Conflict,
@@ -46,6 +46,14 @@ async def read(connection: AsyncConnection, image_id: str) -> Image:
     return image_of(row)
 
 
+async def refresh(connection: AsyncConnection, image_id: str) -> Image:
+    """Copy into its row what other tables hold of an image; due after each change of them."""
+    changed = await connection.execute(
+        update(t.images).where(_i.id == image_id).values(copies()).returning(t.images)
+    )
+    return image_of(changed.one())
+
+
 async def read_live(connection: AsyncConnection, image_id: str) -> Image:
     image = await read(connection, image_id)
     if image.gone:
@@ -69,7 +77,7 @@ async def create(connection: AsyncConnection, image: Image) -> Image:
     await _put_tags(connection, image.id, image.tags)
     for position, location in enumerate(image.locations):
         await put_location(connection, image.id, position, location)
-    return await read(connection, image.id)
+    return await refresh(connection, image.id)
 
 
 async def change(
@@ -90,10 +98,12 @@ async def change(
     if wanted.tags is not None:
         await connection.execute(delete(t.tags).where(t.tags.c.image_id == image_id))
         await _put_tags(connection, image_id, wanted.tags)
+    image = await refresh(connection, image_id)
     removals: list[Removal] = []
     for edit in wanted.locations:
-        removals += await _edit_location(connection, image_id, edit)
-    return await read(connection, image_id), removals
+        removals += await _edit_location(connection, image, edit)
+        image = await refresh(connection, image_id)
+    return image, removals
 
 
 async def _change_properties(
@@ -122,9 +132,8 @@ async def _change_properties(
 
 
 async def _edit_location(
-    connection: AsyncConnection, image_id: str, edit: LocationEdit
+    connection: AsyncConnection, image: Image, edit: LocationEdit
 ) -> list[Removal]:
-    image = await read(connection, image_id)
     match edit:
         case AddLocation():
             await _add_location(connection, image, edit)
@@ -135,7 +144,7 @@ async def _edit_location(
             c = t.locations.c
             await connection.execute(
                 update(t.locations)
-                .where(c.image_id == image_id, c.store == store, c.key == key)
+                .where(c.image_id == image.id, c.store == store, c.key == key)
                 .values(metadata=dict(metadata))
             )
             return []
@@ -214,6 +223,7 @@ async def set_tag(connection: AsyncConnection, image_id: str, tag: str, limit: i
             f"number of allowed image tags. Attempted: {(count or 0) + 1}, Maximum: {limit}"
         )
     await _put_tags(connection, image_id, [tag])
+    await refresh(connection, image_id)
 
 
 async def drop_tag(connection: AsyncConnection, image_id: str, tag: str) -> None:
@@ -223,6 +233,7 @@ async def drop_tag(connection: AsyncConnection, image_id: str, tag: str) -> None
     )
     if gone.rowcount == 0:
         raise NotFound(f"Image {image_id} has no tag {tag!r}.")
+    await refresh(connection, image_id)
 
 
 async def advance(connection: AsyncConnection, image_id: str, event: Event, **fields: Any) -> Image:

@@ -1,10 +1,21 @@
-"""Rows to values and back, and the one query that reads a whole image."""
+"""Rows to values and back, the one query that reads a whole image, and what its row copies."""
 
 import time
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, String, and_, bindparam, exists, or_, select, true
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    String,
+    and_,
+    bindparam,
+    exists,
+    func,
+    or_,
+    select,
+    true,
+)
 
 from tidegate.catalog import tables as t
 from tidegate.catalog.engine import from_json, json_array, json_object, json_tuple
@@ -17,11 +28,14 @@ _VISIBILITY = {visibility.value: visibility for visibility in Visibility}
 
 _COLUMNS = tuple(t.images.c.keys())
 _AT = {name: index for index, name in enumerate(_COLUMNS)}
-_PROPERTIES, _TAGS, _LOCATIONS = range(len(_COLUMNS), len(_COLUMNS) + 3)
-_PLAIN = tuple(name for name in _COLUMNS if name not in ("status", "visibility", "crc64nvme"))
+_COPIED = ("properties", "tags", "locations")
+_PROPERTIES, _TAGS, _LOCATIONS = (_AT[name] for name in _COPIED)
+_PLAIN = tuple(
+    name for name in _COLUMNS if name not in ("status", "visibility", "crc64nvme", *_COPIED)
+)
 _STATUS_AT, _VISIBILITY_AT, _CRC_AT = (_AT[n] for n in ("status", "visibility", "crc64nvme"))
 _FLAGS_AT = tuple(_AT[name] for name in ("protected", "hidden", "was_active"))
-assert Image._fields == (*_COLUMNS, "properties", "tags", "locations", "member_status")
+assert Image._fields == (*_COLUMNS, "member_status")
 
 
 def now() -> int:
@@ -30,13 +44,14 @@ def now() -> int:
 
 
 def image_query(project: ColumnElement[Any]) -> Select[Any]:
-    """All of an image in one row: its columns, then its properties, tags and locations as JSON,
-    then the membership status of ``project``."""
+    """All of an image: its columns, then the membership status of ``project``."""
+    return select(t.images, membership(project).label("member_status"))
+
+
+def copies() -> dict[str, ColumnElement[Any]]:
+    """The values of the columns of ``images`` that copy other tables; None for nothing."""
     i = t.images.c
-    properties = select(json_object(t.properties.c.name, t.properties.c.value)).where(
-        t.properties.c.image_id == i.id
-    )
-    tags = select(json_array(t.tags.c.tag)).where(t.tags.c.image_id == i.id)
+    p, g = t.properties.c, t.tags.c
     ordered = (
         select(t.locations)
         .where(t.locations.c.image_id == i.id)
@@ -44,16 +59,15 @@ def image_query(project: ColumnElement[Any]) -> Select[Any]:
         .correlate(t.images)
         .subquery()
     )
-    locations = select(
-        json_array(json_tuple(ordered.c.store, ordered.c.key, ordered.c.own, ordered.c.metadata))
-    )
-    return select(
-        t.images,
-        properties.scalar_subquery().label("properties"),
-        tags.scalar_subquery().label("tags"),
-        locations.scalar_subquery().label("locations"),
-        membership(project).label("member_status"),
-    )
+    location = json_tuple(ordered.c.store, ordered.c.key, ordered.c.own, ordered.c.metadata)
+    properties = select(json_object(p.name, p.value)).where(p.image_id == i.id)
+    return {
+        "properties": func.nullif(properties.scalar_subquery(), "{}"),
+        "tags": func.nullif(
+            select(json_array(g.tag)).where(g.image_id == i.id).scalar_subquery(), "[]"
+        ),
+        "locations": func.nullif(select(json_array(location)).scalar_subquery(), "[]"),
+    }
 
 
 def membership(project: ColumnElement[Any]) -> ColumnElement[Any]:
@@ -90,7 +104,7 @@ def one_image(*, admin: bool) -> Select[Any]:
 
 
 def image_of(row: Any) -> Image:
-    """A row of ``image_query``."""
+    """A row of ``image_query``, or of ``images`` alone."""
     values = list(row)
     values[_STATUS_AT] = _STATUS[values[_STATUS_AT]]
     values[_VISIBILITY_AT] = _VISIBILITY[values[_VISIBILITY_AT]]
@@ -98,11 +112,11 @@ def image_of(row: Any) -> Image:
         values[at] = bool(values[at])
     if values[_CRC_AT] is not None:
         values[_CRC_AT] = int(values[_CRC_AT])
-    properties, tags, locations = row[_PROPERTIES], row[_TAGS], row[_LOCATIONS]
-    values[_PROPERTIES] = {} if properties == "{}" else from_json(properties)
-    values[_TAGS] = () if tags == "[]" else tuple(sorted(from_json(tags)))
-    values[_LOCATIONS] = () if locations == "[]" else tuple(map(_location, from_json(locations)))
-    return Image._make(values)
+    properties, tags, locations = values[_PROPERTIES], values[_TAGS], values[_LOCATIONS]
+    values[_PROPERTIES] = {} if properties is None else from_json(properties)
+    values[_TAGS] = () if tags is None else tuple(sorted(from_json(tags)))
+    values[_LOCATIONS] = () if locations is None else tuple(map(_location, from_json(locations)))
+    return Image(*values)
 
 
 def _location(item: list[Any]) -> Location:

@@ -3,6 +3,9 @@
 Times are microseconds since 1970 (UTC). ``crc64nvme`` is an unsigned 64-bit number as text, since
 databases have none. A lease is ``lease_until`` seconds on the clock named by ``lease_clock`` (see
 ``engine``); it is over when it has passed, or when the clock is another one.
+
+An image's properties, tags and locations have tables of their own, to be searched and changed by;
+its row keeps a copy of them as JSON, so that to read an image is to read one row.
 """
 
 from sqlalchemy import (
@@ -61,6 +64,9 @@ images = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
     Column("deleted_at", BigInteger),
+    Column("properties", Text),
+    Column("tags", Text),
+    Column("locations", Text),
     Index(None, "created_at", "id"),
     Index(None, "owner", "created_at", "id"),
     Index(None, "visibility", "created_at", "id"),

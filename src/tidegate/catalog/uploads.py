@@ -144,7 +144,7 @@ async def publish(connection: AsyncConnection, attempt: str, fence: int, sent: S
         connection, upload["image_id"], 0, Location(upload["store"], upload["key"])
     )
     await _end(connection, attempt, UploadState.DONE, received=sent.size)
-    return await images.read(connection, upload["image_id"])
+    return await images.refresh(connection, upload["image_id"])
 
 
 async def fail(

@@ -62,6 +62,7 @@ class FilesystemStore:
         self.can = Can(zero_copy=True)
         self.limits = _LIMITS
         self._path = settings.path
+        self._url = f"file://{settings.path.absolute()}"
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix=f"files-{settings.id}")
         self._root = -1
         self._temporary = -1
@@ -106,7 +107,7 @@ class FilesystemStore:
             os.unlink(name, dir_fd=self._temporary)
 
     def url(self, key: str) -> str:
-        return f"file://{self._path.absolute()}/{key}"
+        return f"{self._url}/{key}"
 
     # bytes in
 

@@ -5,7 +5,7 @@ from aiohttp import web
 from tidegate.api.body import Body, expected
 from tidegate.api.delivery import deliver
 from tidegate.api.keys import CALLER, DOWNLOADS, REQUEST_ID, SETTINGS, UPLOADS
-from tidegate.api.v2.views import time_of
+from tidegate.api.v2.views import respond, time_of
 from tidegate.domain.errors import Unsupported
 from tidegate.domain.upload import Upload
 
@@ -42,7 +42,7 @@ async def get_file(request: web.Request) -> web.StreamResponse:
 
 async def list_uploads(request: web.Request) -> web.Response:
     attempts = await request.app[UPLOADS].attempts(request[CALLER], request.match_info["image_id"])
-    return web.json_response({"uploads": [_upload(attempt) for attempt in attempts]})
+    return respond({"uploads": [_upload(attempt) for attempt in attempts]})
 
 
 def _upload(upload: Upload) -> dict[str, object]:

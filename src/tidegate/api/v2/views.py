@@ -14,9 +14,9 @@ from tidegate.domain.image import Image
 _HIDDEN = frozenset({"os_glance_stage_host", "os_glance_hash_op_host"})
 
 
-def time_of(microseconds: int) -> str:
-    """``YYYY-MM-DDTHH:MM:SSZ``; clients parse this form alone."""
-    return datetime.fromtimestamp(microseconds // 1_000_000, UTC).isoformat()[:19] + "Z"
+def time_of(microseconds: int) -> datetime:
+    """To the second, since clients parse ``YYYY-MM-DDTHH:MM:SSZ`` alone (see ``respond``)."""
+    return datetime.fromtimestamp(microseconds // 1_000_000, UTC)
 
 
 def image_view(request: web.Request, image: Image) -> dict[str, Any]:
@@ -77,6 +77,6 @@ def respond(
     """JSON without escapes, and without a charset, as clients know it."""
     return web.Response(
         status=status,
-        body=orjson.dumps(value),
+        body=orjson.dumps(value, option=orjson.OPT_UTC_Z),
         headers={"Content-Type": "application/json", **(headers or {})},
     )
