@@ -106,6 +106,13 @@ def test_the_environment_wins_over_the_file_and_the_command_line_over_both(tmp_p
     assert (server.port, server.host, server.workers) == (3, "localhost", 7)
 
 
+def test_defaults_of_a_program_give_way_to_the_environment_and_stay_as_they_are() -> None:
+    defaults = {"server": {"port": 1, "workers": 2}}
+    settings = load(None, {"TIDEGATE_SERVER__PORT": "3"}, defaults=defaults)
+    assert (settings.server.port, settings.server.workers) == (3, 2)
+    assert defaults == {"server": {"port": 1, "workers": 2}}
+
+
 def test_the_environment_alone_is_enough(tmp_path: Path) -> None:
     settings = load(None, {"TIDEGATE_UPLOADS__LEASE": "2m", "TIDEGATE_DOWNLOADS__VERIFY": "false"})
     assert settings.uploads.lease == 120

@@ -9,6 +9,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -205,13 +206,15 @@ def load(
     path: Path | None = None,
     environ: Mapping[str, str] = os.environ,
     overrides: Mapping[str, Mapping[str, Any]] | None = None,
+    defaults: Mapping[str, Any] | None = None,
 ) -> Settings:
-    """Read the settings once. ``overrides`` are the command line's, by section and key.
+    """Read the settings once. ``overrides`` are the command line's, by section and key;
+    ``defaults`` stand in for a file.
 
     Raises SettingsError: an unreadable file, an unknown key (names the nearest known one), or a
     value that cannot be used (names its key, not its value).
     """
-    tree: dict[str, Any] = {}
+    tree: dict[str, Any] = deepcopy(dict(defaults or {}))
     if path is not None:
         try:
             tree = tomllib.loads(path.read_text(encoding="utf-8"))

@@ -30,7 +30,8 @@ DATA = "application/octet-stream"
 
 def refused(folder: Path, *arguments: str, modes_count: bool = False, **environ: str) -> str:
     """A ``serve`` that must not start: exit code 1 and the one line, whatever the reason."""
-    found = run("serve", *arguments, folder=folder, environ=environ, modes_count=modes_count)
+    given = ("serve", "--port", "0", *arguments)
+    found = run(*given, folder=folder, environ=environ, modes_count=modes_count)
     assert found.code == 1, found.err
     assert found.line.startswith("tidegate: ")
     assert found.out == b""
@@ -141,6 +142,12 @@ def test_with_insecure_another_address_is_served_until_told_to_stop(tmp_path: Pa
     with serving(tmp_path, "--host", "0.0.0.0", "--insecure") as found:
         assert found.ask("/healthz")[0] == 200
         assert found.stop() == 0
+
+
+def test_dev_heeds_the_environment_and_is_never_open_to_others(tmp_path: Path) -> None:
+    found = run("dev", folder=tmp_path, environ={"TIDEGATE_SERVER__HOST": "0.0.0.0"})
+    assert found.code == 1
+    assert found.line.startswith("tidegate: server.host is 0.0.0.0 and auth.mode is none")
 
 
 # the place to listen

@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,10 +17,12 @@ ConfigFile = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 
 
-def load_settings(config: Path | None, **sections: dict[str, Any]) -> Settings:
+def load_settings(
+    config: Path | None, defaults: Mapping[str, Any] | None = None, **sections: dict[str, Any]
+) -> Settings:
     """``sections`` are the command line's values; None: not given."""
     given = {
         section: {key: value for key, value in values.items() if value is not None}
         for section, values in sections.items()
     }
-    return load(config, overrides=given)
+    return load(config, overrides=given, defaults=defaults)

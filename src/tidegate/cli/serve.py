@@ -29,11 +29,8 @@ def serve(
 ) -> None:
     """Serve the Image API. Without a configuration: alone, on the current folder."""
     settings = load_settings(config, server={"host": host, "port": port, "workers": workers})
-    if settings.auth.mode == "none" and settings.server.host not in _LOOPBACK and not insecure:
-        raise SettingsError(
-            f"server.host is {settings.server.host} and auth.mode is none: everybody who reaches "
-            "it would be an administrator; say --insecure if that is meant"
-        )
+    if not insecure:
+        _refuse_open(settings, "; say --insecure if that is meant")
     raise typer.Exit(_run(settings))
 
 
@@ -46,11 +43,9 @@ def dev(
 ) -> None:
     """Serve on a real S3 server of its own (SeaweedFS), for development."""
     try:
-        with development(data) as (settings, storage):
-            overrides = {"port": port, "workers": workers}
-            server = {key: value for key, value in overrides.items() if value is not None}
-            merged = settings.server.model_copy(update=server)
-            settings = settings.model_copy(update={"server": merged})
+        with development(data) as (defaults, storage):
+            settings = load_settings(None, defaults, server={"port": port, "workers": workers})
+            _refuse_open(settings)
             code = _run(
                 settings,
                 f"S3 (SeaweedFS) at {storage.endpoint}, bucket {BUCKET}, "
@@ -59,6 +54,14 @@ def dev(
     except SeaweedError as error:
         raise StartError(str(error)) from error
     raise typer.Exit(code)
+
+
+def _refuse_open(settings: Settings, hint: str = "") -> None:
+    if settings.auth.mode == "none" and settings.server.host not in _LOOPBACK:
+        raise SettingsError(
+            f"server.host is {settings.server.host} and auth.mode is none: everybody who reaches "
+            f"it would be an administrator{hint}"
+        )
 
 
 def _run(settings: Settings, more: str = "") -> int:

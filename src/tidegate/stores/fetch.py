@@ -58,6 +58,9 @@ def _inner(address: ipaddress.IPv6Address) -> list[ipaddress.IPv4Address]:
     return [hidden for hidden in found if hidden is not None]
 
 
+_MAY_BE_ALLOWED = ", unless whoever runs this server allows it by fetch.allow."
+
+
 class Fetcher:
     """``timeout`` is seconds for a connection, and for each silence of the source."""
 
@@ -150,9 +153,13 @@ class Fetcher:
         address = _address(host)
         if address is not None:
             if not self._open_to(address, port):
-                raise LocationRefused("The URL's address or port may not be reached from here.")
+                raise LocationRefused(
+                    f"The URL's address or port may not be reached from here{_MAY_BE_ALLOWED}"
+                )
         elif port not in _PORTS and not self._networks:
-            raise LocationRefused("The URL's port may not be reached from here; use 80 or 443.")
+            raise LocationRefused(
+                f"The URL's port may not be reached from here; use 80 or 443{_MAY_BE_ALLOWED}"
+            )
 
     def _open_to(self, address: Address, port: int | None) -> bool:
         if any(address in network for network in self._networks):
