@@ -57,7 +57,7 @@ class _Output:
 def _as_json(logger: object, name: str, fields: MutableMapping[str, Any]) -> bytes:
     """The whole line in one step, since there is one a request."""
     fields["level"] = name
-    fields["timestamp"] = datetime.now(UTC).isoformat()
+    fields["timestamp"] = datetime.now(UTC)
     if "exc_info" in fields:
         fields = structlog.processors.format_exc_info(logger, name, fields)
     try:

@@ -3,9 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, assert_never
 
-from sqlalchemy import and_, delete, exists, func, insert, literal, select, update
+from sqlalchemy import and_, delete, exists, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlalchemy.types import String
 
 from tidegate.catalog import tables as t
 from tidegate.catalog.base import (
@@ -38,9 +37,7 @@ def no_such_image(image_id: str) -> NotFound:
 
 async def read(connection: AsyncConnection, image_id: str) -> Image:
     """As it is in this transaction, whatever its status."""
-    row = (
-        await connection.execute(image_query(literal(None, String())).where(_i.id == image_id))
-    ).one_or_none()
+    row = (await connection.execute(image_query(None).where(_i.id == image_id))).one_or_none()
     if row is None:
         raise no_such_image(image_id)
     return image_of(row)

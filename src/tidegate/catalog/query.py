@@ -29,7 +29,7 @@ _OPERATORS: dict[str, Callable[[Any, Any], ColumnElement[bool]]] = {
 def image_page(query: ImageQuery, marker: Image | None) -> Select[Any]:
     """``marker`` is the image of ``query.marker``, which the viewer may see."""
     project = literal(query.viewer.project, String())
-    statement = image_query(project).where(
+    statement = image_query(None if query.viewer.admin else project).where(
         t.images.c.status.not_in(sorted(query.without)), _seen(query, project)
     )
     if query.hidden is not None:

@@ -12,6 +12,7 @@ from sqlalchemy import (
     bindparam,
     exists,
     func,
+    null,
     or_,
     select,
     true,
@@ -43,9 +44,11 @@ def now() -> int:
     return time.time_ns() // 1000
 
 
-def image_query(project: ColumnElement[Any]) -> Select[Any]:
-    """All of an image: its columns, then the membership status of ``project``."""
-    return select(t.images, membership(project).label("member_status"))
+def image_query(project: ColumnElement[Any] | None) -> Select[Any]:
+    """All of an image: its columns, then the membership status of ``project`` (None: of nobody,
+    for those who see every image anyway)."""
+    status = null() if project is None else membership(project)
+    return select(t.images, status.label("member_status"))
 
 
 def copies() -> dict[str, ColumnElement[Any]]:
@@ -96,7 +99,7 @@ def visible_to(project: ColumnElement[Any], *, admin: bool) -> ColumnElement[boo
 def one_image(*, admin: bool) -> Select[Any]:
     """Parameters: ``id`` and ``project``."""
     project: ColumnElement[Any] = bindparam("project", None, String())
-    return image_query(project).where(
+    return image_query(None if admin else project).where(
         t.images.c.id == bindparam("id", None, String()),
         t.images.c.status.not_in(sorted(GONE)),
         visible_to(project, admin=admin),

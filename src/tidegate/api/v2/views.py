@@ -27,26 +27,26 @@ def image_view(request: web.Request, image: Image) -> dict[str, Any]:
         for name, value in image.properties.items()
         if name not in _HIDDEN
     }
-    view.update(
-        name=image.name,
-        disk_format=image.disk_format,
-        container_format=image.container_format,
-        visibility=image.visibility,
-        size=image.size,
-        virtual_size=image.virtual_size,
-        status=image.status,
-        checksum=image.checksum,
-        protected=image.protected,
-        min_ram=image.min_ram,
-        min_disk=image.min_disk,
-        owner=image.owner,
-        os_hidden=image.hidden,
-        os_hash_algo=image.hash_algo,
-        os_hash_value=image.hash_value,
-        id=image.id,
-        created_at=time_of(image.created_at),
-        updated_at=time_of(image.updated_at),
-    )
+    view |= {
+        "name": image.name,
+        "disk_format": image.disk_format,
+        "container_format": image.container_format,
+        "visibility": image.visibility,
+        "size": image.size,
+        "virtual_size": image.virtual_size,
+        "status": image.status,
+        "checksum": image.checksum,
+        "protected": image.protected,
+        "min_ram": image.min_ram,
+        "min_disk": image.min_disk,
+        "owner": image.owner,
+        "os_hidden": image.hidden,
+        "os_hash_algo": image.hash_algo,
+        "os_hash_value": image.hash_value,
+        "id": image.id,
+        "created_at": time_of(image.created_at),
+        "updated_at": time_of(image.updated_at),
+    }
     if settings.show or settings.show_direct_url:
         shown = request.app[IMAGES].shown_locations(request[CALLER], image)
         if settings.show:
