@@ -2,11 +2,21 @@ from collections.abc import AsyncIterator, Iterator
 
 import aiohttp
 import pytest
-from tests.e2e.bucket import Bucket
+from tests.e2e.bucket import MIB, Bucket
 from tests.kit.proxy import FaultProxy
 from tests.kit.server import Remote, Server, client
+from tests.kit.sources import pattern
 
 from tidegate.seaweedfs import SeaweedFS
+
+TIMEOUT = 1.5
+"""Seconds for which the gateway behind the proxy waits for its store."""
+
+BIG = pattern(12 * MIB)
+"""Three parts."""
+
+SMALL = pattern(100_000)
+"""One put."""
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +37,18 @@ def proxy(proxy_of_module: FaultProxy) -> Iterator[FaultProxy]:
     proxy_of_module.clear()
     yield proxy_of_module
     proxy_of_module.clear()
+
+
+@pytest.fixture(scope="module")
+def behind_proxy(
+    bucket: Bucket, proxy_of_module: FaultProxy, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """A gateway whose way to its store can fail."""
+    folder = tmp_path_factory.mktemp("gateway")
+    store = {"endpoint": proxy_of_module.endpoint, "timeout": f"{TIMEOUT}s", "attempts": 2}
+    path = bucket.configure(folder, store=store)
+    with Server(folder, "--config", str(path)) as found:
+        yield found
 
 
 @pytest.fixture

@@ -81,7 +81,7 @@ def draw(figures: Sequence[Figure], file: Path, title: str) -> None:
         axes = canvas.add_subplot(1, len(shown), place)
         bars = axes.barh([figure.scenario for figure in of], [value or 0.0 for value in values])
         axes.bar_label(bars, labels=[_number(value) for value in values], padding=2)
-        axes.margins(x=0.3)
+        axes.margins(x=0.45)
         axes.invert_yaxis()
         axes.set_xlabel(label)
     canvas.savefig(file)
