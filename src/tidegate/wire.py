@@ -263,7 +263,6 @@ async def _to_its_end(call: Callable[..., int], *arguments: int) -> int:
         return await asyncio.shield(calling)
     except asyncio.CancelledError:
         await asyncio.wait([calling])
-        calling.cancelled() or calling.exception()  # looked at, so that nobody complains
         raise
 
 
