@@ -1,5 +1,6 @@
 """Deactivating images: who may, and that nobody but an administrator gets a byte afterwards."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from tests.kit.gateway import V21, running
 from tests.kit.sources import pattern
 from tests.kit.stores import FaultyStore
 from tests.kit.tokens import Callers, everybody, ways
+
+from tidegate.api.keys import DOWNLOADS
 
 BYTES = pattern(100_000)
 WAYS = pytest.mark.parametrize("way", ways(""))
@@ -175,3 +178,47 @@ async def test_it_takes_no_data_and_can_be_deleted(callers: Callers) -> None:
         answer = await callers.ask(caller, "PUT", path, data=b"x", headers=headers)
         assert answer.status == 409
     assert (await callers.ask("owner", "DELETE", f"/v2/images/{image_id}")).status == 204
+
+
+# what was being sent
+
+
+async def test_a_download_that_has_not_begun_is_refused(
+    callers: Callers, store: FaultyStore
+) -> None:
+    image_id = await callers.active(BYTES)
+    asked = asyncio.Event()
+
+    async def hang(*arguments: Any) -> None:
+        asked.set()
+        await asyncio.Event().wait()
+
+    store.before["read"] = hang
+    waiting = {
+        caller: asyncio.ensure_future(callers.ask(caller, "GET", f"/v2/images/{image_id}/file"))
+        for caller in ("owner", "manager")
+    }
+    await asked.wait()
+    await callers.act("owner", "deactivate", image_id)
+    for download in waiting.values():
+        answer = await download
+        assert answer.status == 403
+        assert "deactivated" in answer.message
+        assert "ETag" not in answer.headers
+
+
+async def test_an_admins_download_goes_on(callers: Callers, store: FaultyStore) -> None:
+    image_id = await callers.active(BYTES)
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    async def wait(*arguments: Any) -> None:
+        asked.set()
+        await go_on.wait()
+
+    store.before["read"] = wait
+    download = asyncio.ensure_future(callers.ask("admin", "GET", f"/v1/images/{image_id}"))
+    await asked.wait()
+    await callers.act("owner", "deactivate", image_id)
+    assert await callers.gate.app[DOWNLOADS].watch.look() == 0
+    go_on.set()
+    assert (await download).body == BYTES
