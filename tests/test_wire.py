@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 import ssl
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 from aiohttp import web
 from tests.kit.sources import pattern
 
-from tidegate.wire import TAKE_OVER_FROM, BodyReader, PlainSocket
+from tidegate.wire import TAKE_OVER_FROM, BodyReader, PlainSocket, reset
 
 MIB = 2**20
 LARGE = TAKE_OVER_FROM + 3 * MIB + 7
@@ -143,6 +144,51 @@ async def test_a_file_that_is_shorter_is_told(
         await PlainSocket(pair[0]).send_file(fd, 0, 6, 5)
     os.close(fd)
     assert received(pair[1], 5) == b"short"
+
+
+async def test_a_cancelled_send_returns_after_its_thread(
+    pair: tuple[socket.socket, socket.socket], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_bytes(bytes(100))
+    fd = os.open(tmp_path / "file", os.O_RDONLY)
+    begun, go_on = threading.Event(), threading.Event()
+    really, ended = os.sendfile, []
+
+    def slow(*arguments: int) -> int:
+        begun.set()
+        go_on.wait(10)
+        ended.append(really(*arguments))
+        return ended[0]
+
+    monkeypatch.setattr("tidegate.wire.os.sendfile", slow)
+    sending = asyncio.ensure_future(PlainSocket(pair[0]).send_file(fd, 0, 100, 5))
+    await asyncio.to_thread(begun.wait)
+    sending.cancel()
+    done, _ = await asyncio.wait([sending], timeout=0.1)
+    assert not done
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await sending
+    assert ended == [100]
+    os.close(fd)
+
+
+async def test_a_reset_drops_what_the_peer_has_not_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        loop = asyncio.get_running_loop()
+        connecting = asyncio.open_connection(*listener.getsockname())
+        (inner, _), (_, writer) = await asyncio.gather(loop.sock_accept(listener), connecting)
+    transport = writer.transport
+    plain = PlainSocket.under(transport)
+    assert plain is not None
+    with suppress(TimeoutError):
+        await plain.send(memoryview(bytes(64 * MIB)), 0.2)  # all that fits between the two
+    plain.close()
+    reset(transport)
+    inner.setblocking(True)
+    with inner, pytest.raises(ConnectionResetError):
+        await asyncio.to_thread(received, inner, 64 * MIB)
 
 
 @pytest.fixture

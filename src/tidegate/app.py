@@ -17,9 +17,12 @@ from tidegate.catalog.sql import SqlCatalog
 from tidegate.domain.errors import StoreError, TidegateError
 from tidegate.domain.policy import Policy
 from tidegate.domain.status import Event
-from tidegate.identity.base import Anyone
+from tidegate.identity.base import Anyone, Identity
+from tidegate.identity.tokens import Tokens
 from tidegate.jobs.reaper import Reaper
-from tidegate.jobs.runner import Runner
+from tidegate.jobs.runner import Job, Runner
+from tidegate.jobs.watcher import Watcher
+from tidegate.services.activation import Activation
 from tidegate.services.downloads import Downloads
 from tidegate.services.images import Images
 from tidegate.services.reaping import Reaping
@@ -80,8 +83,14 @@ async def gateway(
     settings: Settings, stores: Mapping[str, Store] | None = None
 ) -> AsyncIterator[web.Application]:
     """A whole gateway, open: its application, to be served. ``stores`` replaces the configured
-    ones (open already). CatalogDown, StoreError: it cannot start."""
+    ones (open already). CatalogDown, StoreError, TokensFileError: it cannot start."""
     async with AsyncExitStack() as stack:
+        jobs: list[Job] = []
+        identity: Identity = Anyone()
+        if settings.auth.mode == "tokens":
+            identity = tokens = Tokens(settings.auth.tokens_file)
+            await tokens.open()
+            jobs.append(tokens)
         catalog = SqlCatalog(settings.catalog.url)
         await catalog.open()
         stack.push_async_callback(catalog.close)
@@ -118,9 +127,10 @@ async def gateway(
         app = make_application()
         app[keys.SETTINGS] = settings
         app[keys.HOSTS] = hosts_of(settings)
-        app[keys.IDENTITY] = Anyone()
+        app[keys.IDENTITY] = identity
         app[keys.UPLOADS] = uploads
-        app[keys.DOWNLOADS] = Downloads(
+        app[keys.ACTIVATION] = Activation(catalog, policy)
+        app[keys.DOWNLOADS] = downloads = Downloads(
             catalog, stores, policy, settings=settings.downloads, arena=arena
         )
         app[keys.IMAGES] = Images(
@@ -134,7 +144,8 @@ async def gateway(
             max_size=settings.uploads.max_image_size,
         )
         app[keys.READY] = lambda: _ready(catalog, stores[settings.default_store])
-        runner = Runner([Reaper(reaping, removals, lease=lease)])
+        jobs += [Reaper(reaping, removals, lease=lease), Watcher(downloads.watch)]
+        runner = Runner(jobs)
         runner.start()
         stack.push_async_callback(runner.close)
         stack.push_async_callback(uploads.wait_for_idle)
@@ -144,7 +155,7 @@ async def gateway(
 async def run_worker(
     settings: Settings, listener: socket.socket, started: asyncio.Event, stopping: asyncio.Event
 ) -> None:
-    """Serve until ``stopping`` is set, then drain. CatalogDown, StoreError: it cannot start."""
+    """Serve until ``stopping`` is set, then drain. Raises what ``gateway`` does."""
     async with gateway(settings) as app:
         if stopping.is_set():  # listening now would open again what the supervisor has closed
             return

@@ -62,6 +62,11 @@ class Client:
             media_type="application/openstack-images-v2.1-json-patch",
         )
 
+    async def act(self, image_id: str, action: str) -> None:
+        """``deactivate`` or ``reactivate``."""
+        async with self._request("POST", f"/v2/images/{image_id}/actions/{action}"):
+            pass
+
     async def register(self, url: str, headers: Mapping[str, str]) -> dict[str, Any]:
         """A new image whose bytes lie at ``url``."""
         given = {**headers, "x-image-meta-location": url}

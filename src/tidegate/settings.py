@@ -79,7 +79,8 @@ class CatalogSettings(Branch):
 
 
 class Auth(Branch):
-    mode: Literal["none"] = "none"
+    mode: Literal["none", "tokens"] = "none"
+    tokens_file: Path = Path("tokens.toml")
 
 
 class Uploads(Branch):

@@ -10,6 +10,8 @@ import asyncio
 import fcntl
 import os
 import socket
+import struct
+from collections.abc import Callable
 from typing import Any, Self
 
 import aiohttp
@@ -87,7 +89,7 @@ class PlainSocket:
         while offset < stop:
             try:
                 # reading from a disk may block, so it is not done on the loop
-                sent = await asyncio.to_thread(
+                sent = await _to_its_end(
                     os.sendfile, self.fileno(), fd, offset, min(stop - offset, _SENDFILE_STEP)
                 )
             except BlockingIOError:
@@ -241,6 +243,27 @@ class BodyReader:
             self._content.feed_eof()
         elif self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
+
+
+def reset(transport: asyncio.Transport) -> None:
+    """Close a connection at once; what the kernel still holds for the peer is dropped, as soon as
+    no other descriptor of the socket is open."""
+    inner = transport.get_extra_info("socket")
+    if inner is not None and inner.fileno() >= 0:
+        with socket.socket(fileno=os.dup(inner.fileno())) as copy:
+            copy.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
+
+
+async def _to_its_end(call: Callable[..., int], *arguments: int) -> int:
+    """Call in a thread; when cancelled, return after it all the same: its descriptors must not be
+    closed under it, since their numbers may then be another connection's."""
+    calling = asyncio.get_running_loop().run_in_executor(None, call, *arguments)
+    try:
+        return await asyncio.shield(calling)
+    except asyncio.CancelledError:
+        await asyncio.wait([calling])
+        raise
 
 
 def _wake_at(fd: int, count: int) -> None:

@@ -16,7 +16,7 @@ import uvloop
 from tidegate.app import run_worker
 from tidegate.domain.errors import TidegateError
 from tidegate.server import CANNOT_START
-from tidegate.settings import Settings
+from tidegate.settings import Settings, SettingsError
 from tidegate.telemetry import configure_logging
 
 GC_THRESHOLD = (20_000, 20, 20)
@@ -56,8 +56,8 @@ def main() -> int:
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(settings, listener, tell))
-    except TidegateError as error:
-        sys.stderr.write(f"tidegate: {error.message}\n")
+    except (TidegateError, SettingsError) as error:
+        sys.stderr.write(f"tidegate: {error}\n")
         return CANNOT_START
     return 0
 

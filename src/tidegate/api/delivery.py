@@ -12,13 +12,15 @@ from aiohttp import web
 
 from tidegate import telemetry
 from tidegate.api.head import send_head
+from tidegate.api.keys import CALLER, PREPARED
 from tidegate.domain.errors import RangeRefused, StoreError
 from tidegate.domain.image import Image
 from tidegate.killpoints import kill_point
 from tidegate.services.downloads import Downloads
+from tidegate.services.watching import Cut
 from tidegate.stores.base import Descriptor
 from tidegate.telemetry import log
-from tidegate.wire import PlainSocket
+from tidegate.wire import PlainSocket, reset
 
 SEND_TIMEOUT = 60.0
 """Seconds for which a client may take no byte of a download."""
@@ -36,11 +38,26 @@ async def deliver(
     """Answer with the image's bytes, which the caller was found to be allowed.
 
     200, 206 or 304; ``HEAD`` like ``GET`` without the body. RangeRefused; StoreError while
-    nothing was sent.
+    nothing was sent, and what a new request would be told if it is cut before that.
     """
+    try:
+        async with downloads.watch.over(image, request[CALLER]):
+            return await _deliver(request, downloads, image, headers or {})
+    except Cut as cut:
+        if PREPARED not in request:
+            raise cut.reason from None
+        log.info("download cut", image=image.id, reason=cut.reason.message)
+        if request.transport is not None:
+            reset(request.transport)
+        return request[PREPARED]
+
+
+async def _deliver(
+    request: web.Request, downloads: Downloads, image: Image, headers: Mapping[str, str]
+) -> web.StreamResponse:
     etag = downloads.etag(image)
     answer = _headers(image, etag)
-    answer.update(headers or {})
+    answer.update(headers)
     if etag is not None and _matches(request.headers.get("If-None-Match"), etag):
         return web.Response(status=304, headers=answer)
     size = await downloads.size(image)

@@ -49,6 +49,8 @@ def answer(request: web.BaseRequest, error: e.TidegateError, *, carries_data: bo
         headers["Retry-After"] = str(error.retry_after)
     elif status == 503:
         headers["Retry-After"] = "5"
+    if isinstance(error, e.Unauthenticated) and error.challenge:
+        headers["WWW-Authenticate"] = error.challenge
     if isinstance(error, e.RangeRefused):
         headers["Content-Range"] = f"bytes */{error.size}"
     return render(request, status, error.message, headers)

@@ -17,5 +17,5 @@ def finish_head(request: web.BaseRequest, response: web.StreamResponse) -> None:
 async def send_head(request: web.Request, response: web.StreamResponse) -> None:
     """For answers whose body a handler sends by itself."""
     finish_head(request, response)
-    request[PREPARED] = True
+    request[PREPARED] = response
     await response.prepare(request)

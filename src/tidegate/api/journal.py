@@ -7,10 +7,13 @@ from aiohttp import web
 from aiohttp.hdrs import METH_ALL
 
 from tidegate import telemetry
-from tidegate.api.keys import REQUEST_ID
+from tidegate.api.keys import CALLER, REQUEST_ID
 from tidegate.telemetry import log
 
-_OPEN = frozenset({"/healthz", "/readyz", "/healthcheck", "/metrics", "/", "/versions"})
+OPEN = frozenset(
+    {"/healthz", "/readyz", "/healthcheck", "/metrics", "/", "/versions", "/versions/"}
+)
+"""Paths that machines ask without a token; the log has only what failed of them."""
 
 
 class _Entry(NamedTuple):
@@ -58,9 +61,12 @@ def _write(entry: _Entry) -> None:
     counter, histogram = _meters(method, route, status)
     counter.inc()
     histogram.observe(seconds)
-    if route in _OPEN and status < 500:
+    if route in OPEN and status < 500:
         return
     extra = {"error": reason[:500]} if reason else {}
+    caller = request.get(CALLER)
+    if caller is not None and caller.token is not None:
+        extra["token"] = caller.token
     log.info(
         "request",
         method=request.method,

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from tidegate.domain.policy import Caller
 from tidegate.identity.base import Identity
+from tidegate.services.activation import Activation
 from tidegate.services.downloads import Downloads
 from tidegate.services.images import Images
 from tidegate.services.uploads import Uploads
@@ -15,6 +16,7 @@ from tidegate.settings import Settings
 
 SETTINGS = web.AppKey("settings", Settings)
 IDENTITY: web.AppKey[Identity] = web.AppKey("identity")
+ACTIVATION = web.AppKey("activation", Activation)
 IMAGES = web.AppKey("images", Images)
 UPLOADS = web.AppKey("uploads", Uploads)
 DOWNLOADS = web.AppKey("downloads", Downloads)
@@ -29,7 +31,7 @@ READY: web.AppKey[Callable[[], Awaitable[dict[str, str | None]]]] = web.AppKey("
 """Asks each part that must answer; the reason of each that does not, else None."""
 
 CALLER = web.RequestKey("caller", Caller)
-"""Set by the middleware."""
+"""Set by the middleware, on every path but the open ones."""
 
 REQUEST_ID = web.RequestKey("request_id", str)
 """The request's id, ``req-…``."""
@@ -40,5 +42,5 @@ REFUSED = web.RequestKey("refused", tuple[int, str])
 LAST = web.RequestKey("last", bool)
 """Set when the connection cannot carry another request after this one."""
 
-PREPARED = web.RequestKey("prepared", bool)
-"""Set once the head of the answer has left."""
+PREPARED = web.RequestKey("prepared", web.StreamResponse)
+"""The answer, once its head has left."""

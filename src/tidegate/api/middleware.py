@@ -11,7 +11,7 @@ from aiohttp.typedefs import Handler
 
 from tidegate.api.errors import answer, from_http, render
 from tidegate.api.head import finish_head
-from tidegate.api.journal import JOURNAL
+from tidegate.api.journal import JOURNAL, OPEN
 from tidegate.api.keys import (
     CALLER,
     HOSTS,
@@ -44,7 +44,8 @@ async def frame(request: web.Request, handler: Handler) -> web.StreamResponse:
     reason = ""
     try:
         _refuse_unsound(request)
-        request[CALLER] = await app[IDENTITY].caller(request.headers)
+        if request.path not in OPEN:
+            request[CALLER] = await app[IDENTITY].caller(request.headers)
         response = await handler(request)
     except TidegateError as error:
         reason = error.message

@@ -5,7 +5,7 @@ from aiohttp.typedefs import Handler
 
 from tidegate.api import health, v1
 from tidegate.api.body import continue_later
-from tidegate.api.v2 import data, discovery, images, schemas
+from tidegate.api.v2 import actions, data, discovery, images, schemas
 
 _IMAGE = "/v2/images/{image_id}"
 _IMAGE_V1 = "/v1/images/{image_id}"
@@ -31,6 +31,8 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", f"{_IMAGE}/file", data.get_file),
     ("HEAD", f"{_IMAGE}/file", data.get_file),
     ("GET", f"{_IMAGE}/uploads", data.list_uploads),
+    ("POST", f"{_IMAGE}/actions/deactivate", actions.deactivate),
+    ("POST", f"{_IMAGE}/actions/reactivate", actions.reactivate),
     ("PUT", f"{_IMAGE}/tags/{{tag}}", images.put_tag),
     ("DELETE", f"{_IMAGE}/tags/{{tag}}", images.delete_tag),
     ("GET", "/v2/schemas/{name}", schemas.show_schema),

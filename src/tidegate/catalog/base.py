@@ -6,7 +6,7 @@ Each method is one transaction. Decisions live inside the statement (``UPDATE �
 Times are microseconds since 1970 (UTC); leases are judged by the catalog's own clock.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -145,6 +145,17 @@ class Catalog(Protocol):
 
     async def advance(self, image_id: str, event: Event) -> Image:
         """Apply an event that touches nothing but the status. NotFound, BadTransition."""
+
+    async def deactivate(self, image_id: str, *, by_admin: bool) -> None:
+        """active → deactivated, and by whom; an admin's word also replaces the owner's, whose
+        own changes nothing more. NotFound, BadTransition."""
+
+    async def reactivate(self, image_id: str, *, by_admin: bool) -> None:
+        """deactivated → active; nothing changes where it is active. NotFound, BadTransition;
+        Forbidden: an admin deactivated it."""
+
+    async def statuses(self, image_ids: Collection[str]) -> dict[str, Status]:
+        """Of those that are there at all, deleted or not. One query."""
 
     async def delete_image(self, image_id: str) -> list[Removal]:
         """DELETE: not when protected (Forbidden). Own bytes that no other image references are

@@ -1,10 +1,10 @@
 """The catalog on a SQL database."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from sqlalchemy import delete, select, text, update
 
-from tidegate.catalog import images, uploads
+from tidegate.catalog import activation, images, uploads
 from tidegate.catalog import tables as t
 from tidegate.catalog.base import ImageChange, ImageQuery, Viewer
 from tidegate.catalog.engine import Database, compiled
@@ -12,7 +12,7 @@ from tidegate.catalog.query import image_page, unknown_marker
 from tidegate.catalog.rows import image_of, one_image, upload_of
 from tidegate.domain.errors import NotFound
 from tidegate.domain.image import Image
-from tidegate.domain.status import INITIAL, Event
+from tidegate.domain.status import INITIAL, Event, Status
 from tidegate.domain.upload import Failure, Removal, Sent, Upload, UploadState
 
 ONE_IMAGE = {admin: compiled(one_image(admin=admin)) for admin in (True, False)}
@@ -76,6 +76,19 @@ class SqlCatalog:
     async def advance(self, image_id: str, event: Event) -> Image:
         async with self._database.transaction() as connection:
             return await images.advance(connection, image_id, event)
+
+    async def deactivate(self, image_id: str, *, by_admin: bool) -> None:
+        async with self._database.transaction() as connection:
+            await activation.deactivate(connection, image_id, by_admin=by_admin)
+
+    async def reactivate(self, image_id: str, *, by_admin: bool) -> None:
+        async with self._database.transaction() as connection:
+            await activation.reactivate(connection, image_id, by_admin=by_admin)
+
+    async def statuses(self, image_ids: Collection[str]) -> dict[str, Status]:
+        c = t.images.c
+        rows = await self._database.rows(select(c.id, c.status).where(c.id.in_(list(image_ids))))
+        return {row["id"]: Status(row["status"]) for row in rows}
 
     async def delete_image(self, image_id: str) -> list[Removal]:
         async with self._database.transaction() as connection:

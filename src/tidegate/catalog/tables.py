@@ -67,6 +67,7 @@ images = Table(
     Column("properties", Text),
     Column("tags", Text),
     Column("locations", Text),
+    Column("deactivated_by", String(16)),
     Index(None, "created_at", "id"),
     Index(None, "owner", "created_at", "id"),
     Index(None, "visibility", "created_at", "id"),

@@ -195,6 +195,26 @@ def delete(
 
 
 @app.command()
+def deactivate(
+    which: Annotated[list[str], typer.Argument(metavar="ID|NAME…")],
+    url: Url = DEFAULT_URL,
+    token: Token = "",
+) -> None:
+    """Close images' bytes to everybody but administrators; downloads that run are cut."""
+    _act("deactivate", which, url, token)
+
+
+@app.command()
+def reactivate(
+    which: Annotated[list[str], typer.Argument(metavar="ID|NAME…")],
+    url: Url = DEFAULT_URL,
+    token: Token = "",
+) -> None:
+    """Open the bytes of deactivated images again."""
+    _act("reactivate", which, url, token)
+
+
+@app.command()
 def register(
     location: Annotated[str, typer.Argument(metavar="URL", help="Where the bytes lie.")],
     name: Annotated[str | None, typer.Option()] = None,
@@ -216,6 +236,14 @@ def register(
     if size is not None:
         headers["x-image-meta-size"] = str(size)
     _show(_call(url, token, lambda client: client.register(location, headers)), as_json)
+
+
+def _act(action: str, which: list[str], url: str, token: str) -> None:
+    async def work(client: Client) -> None:
+        for one in which:
+            await client.act((await client.find(one))["id"], action)
+
+    _call(url, token, work)
 
 
 def _call(url: str, token: str, work: Callable[[Client], Awaitable[T]]) -> T:

@@ -74,7 +74,11 @@ class LocationRefused(Invalid):
 
 
 class Unauthenticated(TidegateError):
-    pass
+    """``challenge``: how a client may say who it is, for ``WWW-Authenticate``."""
+
+    def __init__(self, message: str, challenge: str = "") -> None:
+        super().__init__(message)
+        self.challenge = challenge
 
 
 class Forbidden(TidegateError):

@@ -43,6 +43,7 @@ class Image(NamedTuple):
     ``checksum`` is hex MD5, ``hash_value`` hex of ``hash_algo``; ``crc64nvme`` is the whole
     object's CRC-64/NVME as measured by us (None: unknown), kept to check whole downloads.
     ``declared_*`` are what a client announced before data came: never to be trusted.
+    ``deactivated_by`` (``admin`` or ``owner``) is shown to nobody.
     """
 
     id: str
@@ -72,6 +73,7 @@ class Image(NamedTuple):
     properties: Mapping[str, str | None] = _NONE
     tags: tuple[str, ...] = ()
     locations: tuple[Location, ...] = ()
+    deactivated_by: str | None = None
     member_status: str | None = None  # of the asking project; None: not a member
 
     @property

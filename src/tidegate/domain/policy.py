@@ -9,82 +9,132 @@ from tidegate.domain.image import Image, Visibility
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks, after identity. ``project`` None: no project (auth mode none)."""
+    """Who asks, after identity. ``project`` None: no project (auth mode none). ``roles`` are in
+    lower case and hold the implied ones. ``token`` is the id of a token, for the log."""
 
     project: str | None = None
     roles: frozenset[str] = field(default_factory=frozenset)
     user: str | None = None
+    token: str | None = None
 
     @property
     def is_admin(self) -> bool:
         return "admin" in self.roles
 
 
-Rule = Callable[[Caller, Image | None], bool]
+Rule = Callable[[Caller, Image | None, str | None], bool]
+"""Caller, image, and the project whose membership it is about. No image: something of the
+caller's own, or of nobody's."""
 
 
-def _admin(caller: Caller, image: Image | None) -> bool:
+def _anyone(caller: Caller, image: Image | None, member: str | None) -> bool:
+    return True
+
+
+def _admin(caller: Caller, image: Image | None, member: str | None) -> bool:
     return caller.is_admin
 
 
-def _owns(caller: Caller, image: Image | None) -> bool:
-    return image is None or (caller.project is not None and caller.project == image.owner)
+def _service(caller: Caller, image: Image | None, member: str | None) -> bool:
+    return caller.is_admin or "service" in caller.roles
 
 
-def _writer(caller: Caller, image: Image | None) -> bool:
+def _member(caller: Caller, image: Image | None, member: str | None) -> bool:
     return caller.is_admin or ("member" in caller.roles and _owns(caller, image))
 
 
-def _open_to(caller: Caller, image: Image | None) -> bool:
-    return (
-        image is None
-        or _owns(caller, image)
-        or image.visibility in (Visibility.PUBLIC, Visibility.COMMUNITY)
-        or (image.visibility is Visibility.SHARED and image.member_status is not None)
-        or (image.visibility is Visibility.SHARED and image.owner is None)
-    )
+def _reader(caller: Caller, image: Image | None, member: str | None) -> bool:
+    return caller.is_admin or ("reader" in caller.roles and _owns(caller, image))
 
 
-def _reader(caller: Caller, image: Image | None) -> bool:
-    return caller.is_admin or (
-        bool(caller.roles & {"reader", "member"}) and _open_to(caller, image)
-    )
-
-
-def _downloader(caller: Caller, image: Image | None) -> bool:
+def _any_member(caller: Caller, image: Image | None, member: str | None) -> bool:
     return caller.is_admin or ("member" in caller.roles and _open_to(caller, image))
 
 
+def _any_reader(caller: Caller, image: Image | None, member: str | None) -> bool:
+    return caller.is_admin or ("reader" in caller.roles and _open_to(caller, image))
+
+
+def _service_or_member(caller: Caller, image: Image | None, member: str | None) -> bool:
+    return _service(caller, image, member) or _member(caller, image, member)
+
+
+def _owner_or_member(caller: Caller, image: Image | None, member: str | None) -> bool:
+    return _reader(caller, image, member) or ("reader" in caller.roles and _is(caller, member))
+
+
+def _invited(caller: Caller, image: Image | None, member: str | None) -> bool:
+    return caller.is_admin or ("member" in caller.roles and _is(caller, member))
+
+
+def _is(caller: Caller, project: str | None) -> bool:
+    """Nobody's project is nobody's: None is not equal to None."""
+    return caller.project is not None and caller.project == project
+
+
+def _owns(caller: Caller, image: Image | None) -> bool:
+    return _is(caller, caller.project if image is None else image.owner)
+
+
+def _open_to(caller: Caller, image: Image | None) -> bool:
+    if image is None or caller.project is None or caller.project == image.owner:
+        return caller.project is not None
+    if image.visibility is Visibility.SHARED:
+        return image.member_status is not None or image.owner is None
+    return image.visibility in (Visibility.PUBLIC, Visibility.COMMUNITY)
+
+
 DEFAULT_RULES: Mapping[str, Rule] = {
-    "add_image": _writer,
+    "add_image": _member,
     "get_images": _reader,
-    "get_image": _reader,
-    "modify_image": _writer,
+    "get_image": _any_reader,
+    "modify_image": _member,
     "publicize_image": _admin,
-    "communitize_image": _writer,
-    "delete_image": _writer,
-    "upload_image": _writer,
-    "download_image": _downloader,
-    "deactivate": _writer,
-    "reactivate": _writer,
-    "set_image_location": _writer,
+    "communitize_image": _member,
+    "delete_image": _member,
+    "upload_image": _member,
+    "download_image": _any_member,
+    "download_from_store": _any_member,
+    "copy_image": _admin,
+    "deactivate": _member,
+    "reactivate": _member,
+    "get_image_location": _reader,
+    "set_image_location": _member,
     "delete_image_location": _admin,
-    "get_image_location": _writer,
+    "add_image_location": _service_or_member,
+    "fetch_image_location": _service,
+    "add_member": _member,
+    "delete_member": _member,
+    "get_member": _owner_or_member,
+    "get_members": _owner_or_member,
+    "modify_member": _invited,
+    "tasks_api_access": _admin,
+    "get_task": _anyone,
+    "get_tasks": _anyone,
+    "add_task": _anyone,
+    "modify_task": _anyone,
+    "stores_info_detail": _service,
 }
+"""A task's rules open nothing alone: each call of the tasks asks ``tasks_api_access`` first."""
 
 
 class Policy:
     """Answers ``allows``; ``require`` raises what the caller may know: Forbidden, or NotFound
-    for an image the caller may not even see."""
+    for an image the caller may not even see. ``member``: the project whose membership is asked
+    for or changed."""
 
     def __init__(self, rules: Mapping[str, Rule] = DEFAULT_RULES) -> None:
         self._rules = rules
 
-    def allows(self, caller: Caller, action: str, image: Image | None = None) -> bool:
-        return self._rules[action](caller, image)
+    def allows(
+        self, caller: Caller, action: str, image: Image | None = None, *, member: str | None = None
+    ) -> bool:
+        return self._rules[action](caller, image, member)
 
-    def require(self, caller: Caller, action: str, image: Image | None = None) -> None:
-        if self.allows(caller, action, image):
+    def require(
+        self, caller: Caller, action: str, image: Image | None = None, *, member: str | None = None
+    ) -> None:
+        if self.allows(caller, action, image, member=member):
             return
         if image is not None and not self.allows(caller, "get_image", image):
             raise NotFound(f"No image found with ID {image.id}")

@@ -1,13 +1,14 @@
 """Who is calling: the contract, and the identity of a gateway without authentication."""
 
-from collections.abc import Mapping
 from typing import Protocol
+
+from multidict import MultiMapping
 
 from tidegate.domain.policy import Caller
 
 
 class Identity(Protocol):
-    async def caller(self, headers: Mapping[str, str]) -> Caller:
+    async def caller(self, headers: MultiMapping[str]) -> Caller:
         """Who sent a request with these headers. Unauthenticated."""
 
 
@@ -16,5 +17,5 @@ class Anyone:
 
     _caller = Caller(roles=frozenset({"admin", "member", "reader"}))
 
-    async def caller(self, headers: Mapping[str, str]) -> Caller:
+    async def caller(self, headers: MultiMapping[str]) -> Caller:
         return self._caller

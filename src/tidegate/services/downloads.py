@@ -8,17 +8,11 @@ from awscrt.checksums import crc64nvme
 
 from tidegate import telemetry
 from tidegate.catalog.base import Catalog, Viewer
-from tidegate.domain.errors import (
-    Forbidden,
-    NoData,
-    ObjectChanged,
-    StoreBroke,
-    StoreDown,
-    StoreError,
-)
+from tidegate.domain.errors import NoData, ObjectChanged, StoreBroke, StoreDown, StoreError
 from tidegate.domain.image import Image, Location
 from tidegate.domain.policy import Caller, Policy
 from tidegate.domain.status import Status
+from tidegate.services.watching import Watch, deactivated
 from tidegate.settings import Downloads as DownloadSettings
 from tidegate.stores.base import Reading, Store
 from tidegate.telemetry import log
@@ -43,6 +37,7 @@ class Downloads:
         self._policy = policy
         self._settings = settings
         self._arena = arena
+        self.watch = Watch(catalog)
 
     async def find(self, caller: Caller, image_id: str) -> Image:
         """The image, if its bytes may go to this caller; it may have none yet (``has_data``).
@@ -54,9 +49,7 @@ class Downloads:
         self._policy.require(caller, "get_image", image)
         self._policy.require(caller, "download_image", image)
         if image.status is Status.DEACTIVATED and not caller.is_admin:
-            raise Forbidden(
-                "The requested image has been deactivated. Image data download is forbidden."
-            )
+            raise deactivated()
         if image.status is Status.KILLED:
             raise NoData(f"Image {image_id} has no data: {await self._why(image_id)}")
         return image

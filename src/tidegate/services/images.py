@@ -247,6 +247,8 @@ class Images:
         secret. A deactivated image's are for admins."""
         if image.status is Status.DEACTIVATED and not caller.is_admin:
             return []
+        if not self._policy.allows(caller, "get_image_location", image):
+            return []
         return [
             (self._stores[location.store].url(location.key), location.metadata)
             for location in image.locations
@@ -294,6 +296,10 @@ class Images:
     def _described(
         self, caller: Caller, image: Image, values: Sequence[NewLocation]
     ) -> list[LocationEdit]:
+        if image.status is not Status.ACTIVE:
+            raise Conflict(
+                f"It's not allowed to replace locations if image status is {image.status}."
+            )
         shown = self.shown_locations(caller, image)
         by_url = {url: place for (url, _), place in zip(shown, image.locations, strict=False)}
         if sorted(value.url for value in values) != sorted(by_url):
