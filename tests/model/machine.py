@@ -25,6 +25,7 @@ V21 = "application/openstack-images-v2.1-json-patch"
 FORMATS = {"disk_format": "raw", "container_format": "bare"}
 SIZES = st.sampled_from([0, 1, 1000, 70_001, 300_000, 6 * 2**20])
 APIS = st.sampled_from(["v1", "v2"])
+CALLERS = st.sampled_from(["owner", "admin"])
 SHARES = st.sampled_from([0.0, 0.01, 0.5, 0.99])
 STORE_FAULTS = st.sampled_from(
     [
@@ -48,10 +49,16 @@ class Model:
     locations: list[bool] = field(default_factory=list)
     was_active: bool = False
     may_be: frozenset[str] | None = None
+    closed_by_admin: bool = False
 
     @property
     def gone(self) -> bool:
         return self.status == "deleted"
+
+    @property
+    def fillable(self) -> bool:
+        """By its owner."""
+        return self.status == "queued" and not self.was_active
 
     @property
     def readable(self) -> bool:
@@ -131,14 +138,14 @@ class Life(RuleBasedStateMachine):
 
     # fill
 
-    @rule(image=images, api=APIS, size=SIZES, said=st.booleans())
-    def upload(self, image: str, api: str, size: int, said: bool) -> None:
+    @rule(image=images, api=APIS, size=SIZES, said=st.booleans(), caller=CALLERS)
+    def upload(self, image: str, api: str, size: int, said: bool, caller: str) -> None:
         data, model = self._data(size), self.models[image]
         headers = {}
         if said:
             headers["Content-MD5"] = base64.b64encode(hashlib.md5(data).digest()).decode()
-        reply = self._put(image, api, data, headers)
-        if self._takes(model, reply):
+        reply = self._put(image, api, data, headers, caller)
+        if self._takes(model, reply, api, caller):
             assert reply.status == (200 if api == "v1" else 204), reply
             model.fill(data, own=True)
 
@@ -152,19 +159,19 @@ class Life(RuleBasedStateMachine):
         else:
             wrong = {"x-openstack-image-size": str(size + 1)}
         reply = self._put(image, api, data, wrong)
-        if lie == "size" and api == "v1" and model.status not in ("queued", "deleted"):
+        if lie == "size" and api == "v1" and model.readable:
             assert reply.status == 403, reply  # what is fixed may not be told anew
-        elif self._takes(model, reply):
+        elif self._takes(model, reply, api):
             assert reply.status == 400, reply
             model.empty("killed")
 
     @rule(image=images, api=APIS, share=SHARES)
     def upload_cut_by_the_client(self, image: str, api: str, share: float) -> None:
         model = self._settled(image)
-        taken = model.status == "queued"
+        taken = model.fillable
         size = 300_000
         connection = self.world.open_upload(
-            _head(image, api, size), self._data(size)[: int(size * share)]
+            self._head(image, api, size), self._data(size)[: int(size * share)]
         )
         if not taken:
             connection.close()
@@ -181,17 +188,17 @@ class Life(RuleBasedStateMachine):
             self.world.proxy.on(operation, fault)
         reply = self._put(image, api, self._data(size))
         self.world.proxy.clear()
-        if self._takes(model, reply):
+        if self._takes(model, reply, api):
             assert reply.status == 502, reply
             model.empty("killed")
 
     @rule(image=images, size=SIZES)
     def upload_deleted_meanwhile(self, image: str, size: int) -> None:
         model = self._settled(image)
-        if model.status != "queued":
+        if not model.fillable:
             return
         data = self._data(size + 1)
-        connection = self.world.open_upload(_head(image, "v2", size + 1), data[:size])
+        connection = self.world.open_upload(self._head(image, "v2", size + 1), data[:size])
         self._wait_for(image, "saving")
         assert self.world.ask("DELETE", f"/v2/images/{image}").status == 204
         with suppress(OSError):
@@ -202,10 +209,10 @@ class Life(RuleBasedStateMachine):
     @rule(image=images)
     def two_uploads_at_once(self, image: str) -> None:
         model = self._settled(image)
-        if model.status != "queued":
+        if not model.fillable:
             return
         first, second = self._data(300_000), self._data(1000)
-        connection = self.world.open_upload(_head(image, "v2", len(first)), first[:1000])
+        connection = self.world.open_upload(self._head(image, "v2", len(first)), first[:1000])
         self._wait_for(image, "saving")
         assert self._put(image, "v2", second).status == 409
         assert self._put(image, "v1", second).status == 409
@@ -228,6 +235,8 @@ class Life(RuleBasedStateMachine):
             value = {"url": self._url(data), "metadata": {}}
             reply = self._patch(image, {"op": "add", "path": "/locations/-", "value": value})
             expected = {"queued": 200, "active": 200, "deleted": 404}.get(model.status, 409)
+        if model.status == "queued" and not model.fillable:
+            expected = 409  # its bytes may not be replaced
         assert reply.status == expected, (model, reply)
         if reply.status == 200 and model.status == "queued":
             model.fill(data, own=False)
@@ -238,7 +247,9 @@ class Life(RuleBasedStateMachine):
     @rule(image=images)
     def remove_the_first_location(self, image: str) -> None:
         model = self._settled(image)
-        reply = self._patch(image, {"op": "remove", "path": "/locations/0"})
+        edit = {"op": "remove", "path": "/locations/0"}
+        assert self._patch(image, edit).status == (404 if model.gone else 403)
+        reply = self._patch(image, edit, caller="admin")
         if model.gone:
             assert reply.status == 404, reply
         elif model.status != "active":
@@ -277,28 +288,57 @@ class Life(RuleBasedStateMachine):
         assert reply.status == (404 if model.gone else done), reply
         model.empty("deleted")
 
-    @rule(image=images, api=APIS)
-    def read(self, image: str, api: str) -> None:
+    @rule(image=images, caller=CALLERS)
+    def deactivate(self, image: str, caller: str) -> None:
+        model = self._settled(image)
+        reply = self.world.ask("POST", f"/v2/images/{image}/actions/deactivate", caller=caller)
+        if not model.readable:
+            assert reply.status == (404 if model.gone else 403), (model, reply)
+            return
+        assert reply.status == 204, reply
+        model.closed_by_admin |= caller == "admin"
+        model.status = "deactivated"
+
+    @rule(image=images, caller=CALLERS)
+    def reactivate(self, image: str, caller: str) -> None:
+        model = self._settled(image)
+        reply = self.world.ask("POST", f"/v2/images/{image}/actions/reactivate", caller=caller)
+        if not model.readable:
+            assert reply.status == (404 if model.gone else 403), (model, reply)
+        elif model.closed_by_admin and caller != "admin":
+            assert reply.status == 403, reply
+        else:
+            assert reply.status == 204, reply
+            model.status, model.closed_by_admin = "active", False
+
+    @rule(image=images, api=APIS, caller=st.sampled_from(["owner", "admin", "stranger"]))
+    def read(self, image: str, api: str, caller: str) -> None:
         model = self._settled(image)
         path = f"/v1/images/{image}" if api == "v1" else f"/v2/images/{image}/file"
-        reply = self.world.ask("GET", path)
-        if model.readable:
-            assert reply.status == 200, reply
-            assert reply.body == model.data
+        reply = self.world.ask("GET", path, caller=caller)
+        if caller == "stranger":
+            assert reply.status == 404, reply
+        elif model.status == "deactivated" and caller == "owner":
+            assert reply.status == 403, reply
+        elif model.readable:
+            assert (reply.status, reply.body == model.data) == (200, True), reply.status
         elif api == "v1" or model.status in ("deleted", "killed"):
             assert reply.status == 404, reply
         else:
             assert (reply.status, reply.body) == (204, b"")
 
-    @rule(image=images, share=SHARES)
-    def read_a_range(self, image: str, share: float) -> None:
+    @rule(image=images, share=SHARES, caller=CALLERS)
+    def read_a_range(self, image: str, share: float, caller: str) -> None:
         model = self._settled(image)
         if not model.readable or not model.data:
             return
         first = int(len(model.data) * share)
         headers = {"Range": f"bytes={first}-{first + 999}"}
-        reply = self.world.ask("GET", f"/v2/images/{image}/file", headers=headers)
-        assert (reply.status, reply.body) == (206, model.data[first : first + 1000])
+        reply = self.world.ask("GET", f"/v2/images/{image}/file", headers=headers, caller=caller)
+        if model.status == "deactivated" and caller == "owner":
+            assert reply.status == 403, reply
+        else:
+            assert (reply.status, reply.body) == (206, model.data[first : first + 1000])
 
     # crashes
 
@@ -312,12 +352,12 @@ class Life(RuleBasedStateMachine):
     @rule(image=images, api=APIS, share=st.sampled_from([0.0, 0.5, 0.99, 1.0]), big=st.booleans())
     def crash_amid_an_upload(self, image: str, api: str, share: float, big: bool) -> None:
         model = self._settled(image)
-        if model.status != "queued":
+        if not model.fillable:
             return
         self.crashes += 1
         data = self._data(6 * 2**20 if big else 300_000)
         connection = self.world.open_upload(
-            _head(image, api, len(data)), data[: int(len(data) * share)]
+            self._head(image, api, len(data)), data[: int(len(data) * share)]
         )
         wait_for(lambda: self._status(image) != "queued", f"{image} to be filled")
         self.world.restart()
@@ -333,7 +373,7 @@ class Life(RuleBasedStateMachine):
         Life.steps += 1
         for model in self.models.values():
             self._look(model)
-            self._agree(model, self.world.ask("GET", f"/v2/images/{model.id}"))
+            self._agree(model, self.world.ask("GET", f"/v2/images/{model.id}", caller="admin"))
 
     def teardown(self) -> None:
         """Quiet: what a crash left is settled, and the bucket holds just what is readable."""
@@ -421,11 +461,12 @@ class Life(RuleBasedStateMachine):
         wait_for(clear, f"{image} to be in a final state", SETTLED_WITHIN)
         return model
 
-    def _takes(self, model: Model, reply: Reply) -> bool:
+    def _takes(self, model: Model, reply: Reply, api: str, caller: str = "owner") -> bool:
         """Whether data is taken; what is answered if it is not."""
-        if model.status == "queued":
+        if model.fillable or (model.status == "queued" and caller == "admin"):
             return True
-        assert reply.status == (404 if model.gone else 409), (model, reply)
+        gone = 403 if (api, caller) == ("v1", "admin") else 404  # v1 shows an admin what is gone
+        assert reply.status == (gone if model.gone else 409), (model, reply)
         return False
 
     def _status(self, image: str) -> str:
@@ -449,18 +490,32 @@ class Life(RuleBasedStateMachine):
         headers = {"Content-Type": "application/json"}
         return self.world.ask(method, path, json.dumps(value).encode(), headers)
 
-    def _patch(self, image: str, *operations: dict[str, Any]) -> Reply:
-        body = json.dumps(operations).encode()
-        return self.world.ask("PATCH", f"/v2/images/{image}", body, {"Content-Type": V21})
+    def _patch(self, image: str, *operations: dict[str, Any], caller: str = "owner") -> Reply:
+        body, headers = json.dumps(operations).encode(), {"Content-Type": V21}
+        return self.world.ask("PATCH", f"/v2/images/{image}", body, headers, caller)
+
+    def _head(self, image: str, api: str, size: int) -> bytes:
+        """Of a request by which the owner fills an image."""
+        path = f"/v1/images/{image}" if api == "v1" else f"/v2/images/{image}/file"
+        return (
+            f"PUT {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {DATA}\r\n"
+            f"X-Auth-Token: {self.world.callers['owner']['X-Auth-Token']}\r\n"
+            f"Content-Length: {size}\r\n\r\n"
+        ).encode()
 
     def _put(
-        self, image: str, api: str, data: bytes, headers: dict[str, str] | None = None
+        self,
+        image: str,
+        api: str,
+        data: bytes,
+        headers: dict[str, str] | None = None,
+        caller: str = "owner",
     ) -> Reply:
         self._settled(image)
         path = f"/v1/images/{image}" if api == "v1" else f"/v2/images/{image}/file"
         # nothing to send is no body in API v1, unless it is chunked
         body: Any = data or iter([data])
-        return self.world.ask("PUT", path, body, {"Content-Type": DATA, **(headers or {})})
+        return self.world.ask("PUT", path, body, {"Content-Type": DATA, **(headers or {})}, caller)
 
 
 def _meta(**fields: str) -> dict[str, str]:
@@ -469,15 +524,6 @@ def _meta(**fields: str) -> dict[str, str]:
 
 def _md5(data: bytes) -> str:
     return hashlib.md5(data).hexdigest()
-
-
-def _head(image: str, api: str, size: int) -> bytes:
-    """Of a request that fills an image."""
-    path = f"/v1/images/{image}" if api == "v1" else f"/v2/images/{image}/file"
-    return (
-        f"PUT {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {DATA}\r\n"
-        f"Content-Length: {size}\r\n\r\n"
-    ).encode()
 
 
 def _status_of(connection: socket.socket) -> int | None:

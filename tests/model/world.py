@@ -24,6 +24,7 @@ from typing import Any, Self
 import uvloop
 from tests.e2e.bucket import Bucket
 from tests.kit.proxy import FaultProxy
+from tests.kit.tokens import issue
 
 from tidegate.app import run_worker
 from tidegate.children import die_with_parent
@@ -70,6 +71,13 @@ class World:
         self.bucket = enter(Bucket(self._storage))
         self.proxy = enter(FaultProxy(self._storage.endpoint))
         self.source = enter(Source())
+        tokens = self._folder / "tokens.toml"
+        self.callers = {
+            "owner": issue(tokens, "owner", "p1", "member"),
+            "admin": issue(tokens, "admin", "p9", "admin"),
+            "stranger": issue(tokens, "stranger", "p2", "member"),
+        }
+        """The headers of each."""
         self._listener = enter(socket.create_server(("127.0.0.1", 0), backlog=256))
         self.port: int = self._listener.getsockname()[1]
         self._stack.callback(self.kill)
@@ -107,12 +115,15 @@ class World:
         path: str,
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
+        caller: str = "owner",
     ) -> Reply:
         """The answer; CUT if there was none."""
         if self._connection is None:
             self._connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
-            self._connection.request(method, path, body, dict(headers or {}))
+            self._connection.request(
+                method, path, body, {**(headers or {}), **self.callers[caller]}
+            )
             response = self._connection.getresponse()
             reply = Reply(response.status, dict(response.headers), response.read())
         except (OSError, HTTPException):
@@ -137,6 +148,7 @@ class World:
         storage = self._storage
         return {
             "catalog": {"url": f"sqlite:///{self._folder / 'tidegate.db'}"},
+            "auth": {"mode": "tokens", "tokens_file": str(self._folder / "tokens.toml")},
             "uploads": {
                 "lease": LEASE, "part_size": "5MiB", "part_concurrency": 2,
                 "memory_budget": "64MiB", "idle_timeout": "20s",
