@@ -8,12 +8,13 @@ import tidegate
 
 ROOT = Path(tidegate.__file__).parent
 
-GROUND = {"settings", "telemetry", "killpoints", "wire"}
+GROUND = {"settings", "telemetry", "killpoints", "wire", "diagram"}
 FLOORS = {
     "domain": 0,
     "catalog": 1,
     "stores": 1,
     "identity": 1,
+    "lifecycle": 1,
     "transfer": 2,
     "services": 3,
     "api": 4,
