@@ -20,10 +20,12 @@ from tidegate.domain.status import Event
 from tidegate.identity.base import Anyone
 from tidegate.jobs.reaper import Reaper
 from tidegate.jobs.runner import Runner
+from tidegate.jobs.scrubber import Scrubber
 from tidegate.services.downloads import Downloads
 from tidegate.services.images import Images
 from tidegate.services.reaping import Reaping
 from tidegate.services.removals import Removals
+from tidegate.services.scrubbing import Scrubbing
 from tidegate.services.uploads import Uploads
 from tidegate.settings import FilesystemStore as FilesystemSettings
 from tidegate.settings import HttpStore as HttpSettings
@@ -137,6 +139,22 @@ async def gateway(
         runner = Runner([Reaper(reaping, removals, lease=lease)])
         runner.start()
         stack.push_async_callback(runner.close)
+        if settings.scrub.rate:
+            scrubbing = Scrubbing(
+                catalog,
+                stores,
+                removals,
+                rate=settings.scrub.rate,
+                uploads=settings.uploads,
+                arena=arena,
+                digests=digests,
+                node=node,
+            )
+            # a look lasts as long as the slowest reading of all images
+            slow = Runner([Scrubber(scrubbing, older_than=settings.scrub.every)], deadline=None)
+            slow.start()
+            stack.push_async_callback(slow.close)
+            stack.callback(scrubbing.stop)
         stack.push_async_callback(uploads.wait_for_idle)
         yield app
 

@@ -1,0 +1,21 @@
+"""Reading stored images again, on the clock."""
+
+from tidegate.domain.scrub import Verdict
+from tidegate.services.scrubbing import Scrubbing
+
+LOOK_AT_MOST_EVERY = 600.0
+
+
+class Scrubber:
+    """``older_than``: seconds for which a copy that was found good is left alone."""
+
+    name = "scrubber"
+
+    def __init__(self, scrubbing: Scrubbing, *, older_than: float) -> None:
+        self._scrubbing = scrubbing
+        self._older_than = older_than
+        self.every = min(older_than / 2, LOOK_AT_MOST_EVERY)
+
+    async def once(self) -> int:
+        report = await self._scrubbing.run(older_than=self._older_than)
+        return report.verdicts[Verdict.REPAIRED]
