@@ -240,7 +240,8 @@ class Catalog(Protocol):
         good since ``before`` (microseconds UTC); the longest unseen first, from ``after`` on."""
 
     async def take_copy(self, copy: Copy, *, lease: float) -> bool:
-        """Whether nobody else reads it now, and nobody will for ``lease`` seconds."""
+        """Whether nobody else reads it now or has done so since, and nobody will for ``lease``
+        seconds."""
 
     async def keep_copy(self, copy: Copy, *, lease: float) -> None: ...
 

@@ -48,7 +48,12 @@ async def take(connection: AsyncConnection, copy: Copy, clock: Clock, lease: flo
     free = or_(_l.scrub_until.is_(None), _l.scrub_clock != clock.name, _l.scrub_until < clock.now())
     taken = await connection.execute(
         update(t.locations)
-        .where(_l.id == copy.id, _l.key == copy.key, free)
+        .where(
+            _l.id == copy.id,
+            _l.key == copy.key,
+            func.coalesce(_l.scrubbed_at, copy.since) == copy.since,  # nobody did it meanwhile
+            free,
+        )
         .values(_leased(clock, lease))
     )
     return bool(taken.rowcount)

@@ -1,0 +1,149 @@
+"""``tidegate scrub`` and ``adopt``: the installed command beside a running gateway."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.kit.command import Outcome, Serving, run, serving
+from tests.kit.sources import pattern
+
+DATA = pattern(3_000_001)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a gateway without a configuration: catalog and images lie in it."""
+    return tmp_path_factory.mktemp("gateway")
+
+
+@pytest.fixture(scope="module")
+def gateway(folder: Path) -> Iterator[Serving]:
+    with serving(folder) as found:
+        yield found
+
+
+def told(outcome: Outcome, code: int = 0) -> Any:
+    assert outcome.code == code, outcome
+    return json.loads(outcome.out)
+
+
+def show(gateway: Serving, image_id: str) -> dict[str, Any]:
+    status, body = gateway.ask(f"/v2/images/{image_id}")
+    assert status == 200
+    image: dict[str, Any] = json.loads(body)
+    return image
+
+
+def push(folder: Path, gateway: Serving) -> tuple[str, Path]:
+    """An active image, and the file in which its bytes lie."""
+    (folder / "disk.raw").write_bytes(DATA)
+    pushed = run("image", "push", "disk.raw", "--name", "disk", "--json",
+                 folder=folder, environ={"TIDEGATE_URL": gateway.url})  # fmt: skip
+    image_id = told(pushed)["id"]
+    (path,) = (folder / "images" / image_id).iterdir()
+    return image_id, path
+
+
+def test_a_flipped_byte_is_found_beside_a_live_gateway(folder: Path, gateway: Serving) -> None:
+    image_id, path = push(folder, gateway)
+    sound = run("scrub", "--image", image_id, "--rate", "0", "--json", folder=folder)
+    assert told(sound) == {"verdicts": {"good": 1}, "findings": []}
+    again = run("scrub", "--image", image_id, "--older-than", "1d", "--json", folder=folder)
+    assert told(again)["verdicts"] == {}
+
+    path.chmod(0o600)
+    with path.open("r+b") as file:
+        file.seek(1_234_567)
+        byte = file.read(1)[0]
+        file.seek(1_234_567)
+        file.write(bytes([byte ^ 1]))
+    wrong = run("scrub", "--image", image_id, "--rate", "1GiB", "--json", folder=folder)
+    (finding,) = told(wrong, code=1)["findings"]
+    assert (finding["image_id"], finding["verdict"]) == (image_id, "wrong")
+    assert "md5 digest" in finding["message"]
+    assert '"stored bytes are not right"' in wrong.err
+    assert show(gateway, image_id)["status"] == "deactivated"
+    attempts = json.loads(gateway.ask(f"/v2/images/{image_id}/uploads")[1])["uploads"]
+    assert attempts[-1]["failure"]["reason"] == "wrong_bytes"
+
+    told_to_people = run("scrub", "--image", image_id, folder=folder)
+    assert told_to_people.code == 1
+    assert b"1 wrong" in told_to_people.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("--rate", "fast"), 2),
+        (("--older-than", "yesterday"), 2),
+        (("--image", "00000000-0000-0000-0000-000000000000"), 1),
+    ],
+)
+def test_what_scrub_does_not_understand(
+    folder: Path, gateway: Serving, arguments: tuple[str, ...], code: int
+) -> None:
+    done = run("scrub", *arguments, folder=folder)
+    assert (done.code, done.out) == (code, b"")
+    assert arguments[1] in done.err
+
+
+def test_an_object_that_lies_there_becomes_an_image(folder: Path, gateway: Serving) -> None:
+    place = folder / "images" / "old"
+    place.mkdir()
+    (place / "debian").write_bytes(DATA)
+    arguments = ("adopt", "--store", "local", "--disk-format", "qcow2", "--json")
+    dry = run(*arguments, "--dry-run", "old/debian", folder=folder)
+    assert told(dry)[0]["message"] == "would be adopted"
+    (done,) = told(run(*arguments, "old/debian", folder=folder))
+    image = show(gateway, done["image_id"])
+    assert (image["name"], image["status"], image["size"]) == ("debian", "active", len(DATA))
+    assert image["os_hash_value"] == hashlib.sha512(DATA).hexdigest()
+    assert gateway.ask(f"/v2/images/{image['id']}/file") == (200, DATA)
+
+    (again,) = told(run(*arguments, "--prefix", "old/", "--all", folder=folder))
+    assert again["image_id"] is None
+    assert image["id"] in again["message"]
+
+    assert gateway.ask(f"/v2/images/{image['id']}", method="DELETE")[0] == 204
+    assert (place / "debian").read_bytes() == DATA
+
+
+def test_handed_over_an_object_goes_with_its_image(folder: Path, gateway: Serving) -> None:
+    place = folder / "images" / "given"
+    place.mkdir()
+    (place / "disk").write_bytes(DATA)
+    done = run("adopt", "--store", "local", "--own", "given/disk", folder=folder)
+    assert done.code == 0
+    listed = json.loads(gateway.ask("/v2/images?name=disk&sort=created_at:desc")[1])["images"]
+    assert gateway.ask(f"/v2/images/{listed[0]['id']}", method="DELETE")[0] == 204
+    assert not (place / "disk").exists()
+
+
+def test_what_cannot_be_adopted_fails_and_the_rest_is_done(folder: Path, gateway: Serving) -> None:
+    place = folder / "images" / "some"
+    place.mkdir()
+    (place / "x").write_bytes(b"x")
+    arguments = ("adopt", "--store", "local", "--json", "--prefix", "some/")
+    missing, made = told(run(*arguments, "nothing", "x", folder=folder), code=1)
+    assert (missing["image_id"], "no such object" in missing["message"]) == (None, True)
+    assert made["image_id"] is not None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "word"),
+    [
+        (("--store", "local"), 2, "--all"),
+        (("--store", "local", "--all", "a/b"), 2, "--all"),
+        (("--store", "local", "--disk-format", "floppy", "a/b"), 2, "floppy"),
+        (("--store", "elsewhere", "a/b"), 1, "there are: local"),
+    ],
+)
+def test_what_adopt_does_not_understand(
+    folder: Path, gateway: Serving, arguments: tuple[str, ...], code: int, word: str
+) -> None:
+    done = run("adopt", *arguments, folder=folder)
+    assert done.code == code
+    assert word in done.err
