@@ -264,6 +264,14 @@ async def test_a_copy_that_is_not_ours_mends_as_well(scrubs: Scrubs) -> None:
     assert await scrubs.verdict() is Verdict.REPAIRED
 
 
+async def test_a_connection_that_breaks_while_mending_is_made_again(scrubs: Scrubs) -> None:
+    image = await scrubs.mirrored(own=False)
+    await scrubs.flip(image)
+    scrubs.mirror.fail("read", StoreBroke("mirror", "it broke off"), times=2)
+    assert await scrubs.verdict() is Verdict.REPAIRED
+    assert await scrubs.readable(image.id) == [True, True]
+
+
 async def test_a_copy_that_is_no_better_mends_nothing_and_leaves_nothing(scrubs: Scrubs) -> None:
     image = await scrubs.mirrored(own=False, data=FLIPPED)
     await scrubs.flip(image)

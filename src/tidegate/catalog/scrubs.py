@@ -7,6 +7,7 @@ it holds no claim on the image, and its end can only give it up or swap one loca
 
 from collections.abc import Sequence
 from typing import Any
+from uuid import uuid4
 
 from sqlalchemy import ColumnElement, Select, and_, exists, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -84,9 +85,7 @@ async def condemn(connection: AsyncConnection, copy: Copy, failure: Failure) -> 
     if changed.rowcount == 0:
         raise BadTransition("The image is not active any more, or has other data.")
     moment = now()
-    record = Upload(
-        id=failure_id(copy, moment), image_id=copy.image_id, store=copy.store, key=copy.key
-    )
+    record = Upload(id=uuid4().hex, image_id=copy.image_id, store=copy.store, key=copy.key)
     await connection.execute(
         insert(t.uploads).values(
             **_attempt(record, moment),
@@ -97,10 +96,6 @@ async def condemn(connection: AsyncConnection, copy: Copy, failure: Failure) -> 
             failure_message=failure.message,
         )
     )
-
-
-def failure_id(copy: Copy, moment: int) -> str:
-    return f"{copy.id:016x}{moment:016x}"
 
 
 async def start_repair(

@@ -102,6 +102,7 @@ def _as_json(report: "Report") -> dict[str, object]:
             {
                 "image_id": finding.copy.image_id,
                 "store": finding.copy.store,
+                "key": finding.copy.key,
                 "verdict": str(finding.verdict),
                 "message": finding.message,
             }

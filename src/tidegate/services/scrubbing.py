@@ -25,6 +25,7 @@ from tidegate.domain.errors import (
     NotFound,
     ObjectChanged,
     ObjectMissing,
+    StoreBroke,
     StoreError,
     TidegateError,
     first_failure,
@@ -37,14 +38,14 @@ from tidegate.killpoints import kill_point
 from tidegate.services.removals import Removals
 from tidegate.services.waiting import set_within
 from tidegate.settings import Uploads as UploadSettings
-from tidegate.stores.base import Reading, Store
+from tidegate.stores.base import Store
 from tidegate.telemetry import log
 from tidegate.transfer.digest import DigestPool
 from tidegate.transfer.download import Receiving
 from tidegate.transfer.memory import Arena
 from tidegate.transfer.pace import Pace
 from tidegate.transfer.parts import plan
-from tidegate.transfer.upload import Sending
+from tidegate.transfer.upload import Sending, Source
 
 _SERIOUS = frozenset({Verdict.WRONG, Verdict.MISSING, Verdict.UNDECIDED})
 _ADMIN = Viewer(admin=True)
@@ -195,9 +196,9 @@ class Scrubbing:
     async def _read(self, image: Image, store: Store, key: str) -> str | None:
         """What is wrong with these bytes; None: nothing. StoreError: they cannot be read, which is
         another thing."""
-        stored = (await store.look(key)).size
+        stored = await self._size(image, store, key)
         size = stored if image.size is None else image.size
-        if size is None or stored not in (None, size):
+        if stored != size:
             return f"the object has {stored} bytes, not {size}"
         digests, crc = self._digests.open(_algorithms(image)), 0
         receiving = Receiving(store, key, 0, size, size=size, arena=self._arena)
@@ -213,6 +214,14 @@ class Scrubbing:
         finally:
             digests.drop()
         return _difference(image, Sent(size, digests.hexdigests(), crc))
+
+    async def _size(self, image: Image, store: Store, key: str) -> int:
+        """Of the object, in bytes; where the store does not say, what the catalog has."""
+        found = (await store.look(key)).size
+        size = image.size if found is None else found
+        if size is None:
+            raise StoreBroke(store.id, "it does not say how long the object is")
+        return size
 
     async def _went(self, count: int) -> None:
         """Draining: no more, it is to stop."""
@@ -270,8 +279,11 @@ class Scrubbing:
         kill_point("repair_started")
         sending: Sending | None = None
         try:
-            async with source.read(location.key) as reading:
-                sending = self._sending(image, reading, store, repair)
+            size = await self._size(image, source, location.key)
+            reading = Receiving(source, location.key, 0, size, size=size, arena=self._arena)
+            async with reading.stream() as stream:
+                paced = _Paced(stream.fill, size, self._went)
+                sending = self._sending(image, size, paced, store, repair)
                 async with sending, asyncio.TaskGroup() as group:
                     done = asyncio.Event()
                     group.create_task(self._keep(repair, done))
@@ -292,14 +304,16 @@ class Scrubbing:
         kill_point("repair_swapped")
         await self._removals.carry_out(owed)
 
-    def _sending(self, image: Image, reading: Reading, store: Store, repair: Upload) -> Sending:
+    def _sending(
+        self, image: Image, size: int, source: Source, store: Store, repair: Upload
+    ) -> Sending:
         return Sending(
-            _Paced(reading, self._went),
+            source,
             store,
             repair.key,
             plan=plan(
-                image.size,
-                framed=image.size is not None,
+                size,
+                framed=True,
                 start=self._uploads.part_size,
                 budget=self._uploads.memory_budget,
                 limits=store.limits,
@@ -338,15 +352,24 @@ class Scrubbing:
 
 
 class _Paced:
-    """An object as a source."""
+    """An object of ``size`` bytes as a source; ``fill`` gives its next bytes."""
 
-    def __init__(self, reading: Reading, went: Callable[[int], Awaitable[None]]) -> None:
-        self._reading = reading
+    def __init__(
+        self,
+        fill: Callable[[memoryview], Awaitable[None]],
+        size: int,
+        went: Callable[[int], Awaitable[None]],
+    ) -> None:
+        self._fill = fill
+        self._left = size
         self._went = went
 
     async def readinto(self, block: memoryview) -> int:
-        count = await self._reading.readinto(block)
-        await self._went(count)
+        count = min(len(block), self._left)
+        if count:
+            await self._fill(block[:count])
+            self._left -= count
+            await self._went(count)
         return count
 
 
