@@ -2,15 +2,23 @@
 
 import hashlib
 import json
+import signal
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.kit.command import Outcome, Serving, run, serving
+from tests.kit.command import Outcome, Serving, run, serving, wait_for
 from tests.kit.sources import pattern
 
 DATA = pattern(3_000_001)
+SETTINGS = {
+    "TIDEGATE_UPLOADS__LEASE": "1s",
+    "TIDEGATE_FETCH__ALLOW": "127.0.0.1",
+    "TIDEGATE_LOCATIONS__SHOW": "true",
+}
 
 
 @pytest.fixture(scope="module")
@@ -21,8 +29,31 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def gateway(folder: Path) -> Iterator[Serving]:
-    with serving(folder) as found:
+    with serving(folder, **SETTINGS) as found:
         yield found
+
+
+class Mirror(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(DATA)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(DATA)
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.fixture
+def mirror() -> Iterator[str]:
+    """The URL of the same bytes on another server."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Mirror) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/copy.raw"
+        server.shutdown()
 
 
 def told(outcome: Outcome, code: int = 0) -> Any:
@@ -47,6 +78,14 @@ def push(folder: Path, gateway: Serving) -> tuple[str, Path]:
     return image_id, path
 
 
+def flip(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.seek(1_234_567)
+        byte = file.read(1)[0]
+        file.seek(1_234_567)
+        file.write(bytes([byte ^ 1]))
+
+
 def test_a_flipped_byte_is_found_beside_a_live_gateway(folder: Path, gateway: Serving) -> None:
     image_id, path = push(folder, gateway)
     sound = run("scrub", "--image", image_id, "--rate", "0", "--json", folder=folder)
@@ -54,12 +93,7 @@ def test_a_flipped_byte_is_found_beside_a_live_gateway(folder: Path, gateway: Se
     again = run("scrub", "--image", image_id, "--older-than", "1d", "--json", folder=folder)
     assert told(again)["verdicts"] == {}
 
-    path.chmod(0o600)
-    with path.open("r+b") as file:
-        file.seek(1_234_567)
-        byte = file.read(1)[0]
-        file.seek(1_234_567)
-        file.write(bytes([byte ^ 1]))
+    flip(path)
     wrong = run("scrub", "--image", image_id, "--rate", "1GiB", "--json", folder=folder)
     (finding,) = told(wrong, code=1)["findings"]
     assert (finding["image_id"], finding["verdict"]) == (image_id, "wrong")
@@ -72,6 +106,42 @@ def test_a_flipped_byte_is_found_beside_a_live_gateway(folder: Path, gateway: Se
     told_to_people = run("scrub", "--image", image_id, folder=folder)
     assert told_to_people.code == 1
     assert b"1 wrong" in told_to_people.out
+
+
+@pytest.mark.parametrize("point", ["repair_started", "repair_copied", "repair_swapped"])
+def test_killed_while_it_mends_a_live_gateway_takes_back_what_is_left(
+    folder: Path, gateway: Serving, mirror: str, point: str
+) -> None:
+    image_id, path = push(folder, gateway)
+    step = {"op": "add", "path": "/locations/-", "value": {"url": mirror, "metadata": {}}}
+    status, body = gateway.ask(
+        f"/v2/images/{image_id}", json.dumps([step]).encode(), method="PATCH",
+        kind="application/openstack-images-v2.1-json-patch",
+    )  # fmt: skip
+    assert status == 200, body
+    flip(path)
+    arguments = ("scrub", "--image", image_id, "--rate", "0", "--json")
+    killed = run(*arguments, folder=folder, environ={**SETTINGS, "TIDEGATE_KILL": point})
+    assert killed.code == -signal.SIGKILL
+
+    def settled() -> bool:
+        attempts = json.loads(gateway.ask(f"/v2/images/{image_id}/uploads")[1])["uploads"]
+        files = list(path.parent.iterdir())
+        return len(files) == 1 and {one["state"] for one in attempts} <= {"done", "failed"}
+
+    wait_for(settled, "the janitor to take back what the dead one left")
+    verdict = "good" if point == "repair_swapped" else "repaired"
+    again = wait_for(lambda: left(run(*arguments, folder=folder, environ=SETTINGS)), "its lease")
+    assert again == {verdict: 1}
+    (mended,) = path.parent.iterdir()
+    assert mended != path
+    assert mended.read_bytes() == DATA
+    assert show(gateway, image_id)["status"] == "active"
+
+
+def left(outcome: Outcome) -> Any:
+    """What was read; nothing while the dead one still has it."""
+    return told(outcome)["verdicts"]
 
 
 @pytest.mark.parametrize(
