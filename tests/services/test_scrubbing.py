@@ -16,7 +16,14 @@ from tests.stores.test_contract import s3_settings
 
 from tidegate.catalog.base import AddLocation, ImageChange
 from tidegate.catalog.sql import SqlCatalog
-from tidegate.domain.errors import CatalogDown, NotFound, ObjectChanged, StoreBroke, StoreDown
+from tidegate.domain.errors import (
+    CatalogDown,
+    NotFound,
+    ObjectChanged,
+    StoreBroke,
+    StoreDown,
+    TooLarge,
+)
 from tidegate.domain.image import Image, Location
 from tidegate.domain.scrub import Verdict
 from tidegate.domain.status import Event, Status
@@ -327,6 +334,30 @@ async def test_a_store_that_is_down_is_not_wrong_bytes(scrubs: Scrubs, error: Ex
     assert await scrubs.verdict(older_than=0) is Verdict.GOOD
 
 
+async def test_a_store_that_is_down_is_asked_once_and_the_others_all_the_same(
+    scrubs: Scrubs,
+) -> None:
+    images = [await scrubs.mirrored() for _ in range(3)]
+    scrubs.world.store.fail("look", StoreDown("memory", "down"))
+    scrubs.world.store.calls.clear()
+    report = await scrubs.run()
+    assert report.verdicts == {Verdict.UNREACHABLE: 1, Verdict.GOOD: len(images)}
+    assert scrubs.world.store.calls == ["look"]
+
+
+async def test_a_copy_too_large_for_the_memory_is_not_mended_and_the_rest_goes_on(
+    scrubs: Scrubs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await scrubs.flip(await scrubs.mirrored(own=False))
+    await scrubs.active()
+
+    def plan(*args: object, **more: object) -> None:
+        raise TooLarge("An image of so many bytes needs larger parts.")
+
+    monkeypatch.setattr(module, "plan", plan)
+    assert (await scrubs.run()).verdicts == {Verdict.UNDECIDED: 1, Verdict.GOOD: 1}
+
+
 async def test_an_image_deleted_meanwhile_is_skipped(scrubs: Scrubs) -> None:
     image = await scrubs.active()
 
@@ -508,6 +539,18 @@ async def test_the_job_leaves_alone_what_was_seen_lately(scrubs: Scrubs) -> None
     await scrubs.flip(image)
     assert await Scrubber(scrubs.scrubbing(), older_than=3600).once() == 0
     assert await Scrubber(scrubs.scrubbing(), older_than=0).once() == 1
+
+
+async def test_the_job_does_not_read_again_and_again_what_is_wrong(scrubs: Scrubs) -> None:
+    image = await scrubs.active()
+    await scrubs.flip(image)
+    job = Scrubber(scrubs.scrubbing(), older_than=0)
+    await job.once()
+    scrubs.world.store.calls.clear()
+    await job.once()
+    assert scrubs.world.store.calls == []
+    await Scrubber(scrubs.scrubbing(), older_than=0).once()  # another process
+    assert scrubs.world.store.calls != []
 
 
 async def test_a_gateway_scrubs_only_when_it_has_a_rate(tmp_path: Path) -> None:

@@ -5,6 +5,9 @@ from tidegate.services.scrubbing import Scrubbing
 
 LOOK_AT_MOST_EVERY = 600.0
 
+PATIENCE = 6 * 3600.0
+"""Seconds for which what is wrong is not read again: somebody has been told."""
+
 
 class Scrubber:
     """``older_than``: seconds for which a copy that was found good is left alone."""
@@ -14,8 +17,8 @@ class Scrubber:
     def __init__(self, scrubbing: Scrubbing, *, older_than: float) -> None:
         self._scrubbing = scrubbing
         self._older_than = older_than
-        self.every = min(older_than / 2, LOOK_AT_MOST_EVERY)
+        self.every = min(max(older_than / 2, 1.0), LOOK_AT_MOST_EVERY)
 
     async def once(self) -> int:
-        report = await self._scrubbing.run(older_than=self._older_than)
+        report = await self._scrubbing.run(older_than=self._older_than, patience=PATIENCE)
         return report.verdicts[Verdict.REPAIRED]

@@ -26,8 +26,10 @@ from tidegate.domain.errors import (
     ObjectChanged,
     ObjectMissing,
     StoreBroke,
+    StoreDown,
     StoreError,
     TidegateError,
+    TooLarge,
     first_failure,
 )
 from tidegate.domain.image import Image, Location
@@ -99,6 +101,8 @@ class Scrubbing:
         self._digests = digests
         self._node = node
         self._stopping = asyncio.Event()
+        self._down: set[str] = set()
+        self._bad: dict[int, float] = {}
 
     def stop(self) -> None:
         """End what runs, within a block; what was not read to its end is read again next time."""
@@ -109,12 +113,17 @@ class Scrubbing:
         *,
         older_than: float = 0.0,
         image_id: str | None = None,
+        patience: float = 0.0,
         tell: Callable[[Finding], None] = lambda finding: None,
     ) -> Report:
         """Read each location of ours that was not found good within ``older_than`` seconds, the
-        longest unseen first. ``tell`` hears of each one. NotFound: ``image_id``."""
+        longest unseen first. A store that is down is left at that, and what an earlier run found
+        wrong within ``patience`` seconds. ``tell`` hears of each one. NotFound: ``image_id``."""
         if image_id is not None:
             await self._catalog.get_image(image_id, _ADMIN)
+        self._down.clear()
+        recently = time.monotonic() - patience
+        self._bad = {copy: found for copy, found in self._bad.items() if found > recently}
         report, last = Report(), None
         before = time.time_ns() // 1000 - int(older_than * 1_000_000)
         while page := await self._catalog.copies_to_scrub(
@@ -123,6 +132,8 @@ class Scrubbing:
             for last in page:
                 if self._stopping.is_set():
                     return report
+                if last.store in self._down or last.id in self._bad:
+                    continue
                 if not await self._catalog.take_copy(last, lease=self._lease):
                     continue  # another process has it
                 try:
@@ -150,6 +161,7 @@ class Scrubbing:
         finally:
             await asyncio.shield(self._catalog.leave_copy(copy, good=good))
         if finding.verdict in _SERIOUS:
+            self._bad[copy.id] = time.monotonic()
             log.error("stored bytes are not right", image=copy.image_id, store=copy.store,
                       key=copy.key, verdict=finding.verdict, error=finding.message)  # fmt: skip
         elif finding.verdict is not Verdict.GOOD:
@@ -173,6 +185,8 @@ class Scrubbing:
         except ObjectMissing as error:
             said, missing = error.reason, True
         except StoreError as error:
+            if isinstance(error, StoreDown):
+                self._down.add(store.id)
             return Finding(copy, Verdict.UNREACHABLE, error.message)
         if said is None:
             return Finding(copy, Verdict.GOOD, "")
@@ -243,7 +257,7 @@ class Scrubbing:
                 await self._repair(image, copy, source, location)
             except (ObjectMissing, ObjectChanged):
                 continue  # no better than this one
-            except StoreError as error:
+            except (StoreError, TooLarge) as error:
                 unsure = error.message
             else:
                 return Finding(copy, Verdict.REPAIRED, f"{said}; copied from {location.store}")
@@ -280,6 +294,8 @@ class Scrubbing:
         sending: Sending | None = None
         try:
             size = await self._size(image, source, location.key)
+            if image.size not in (None, size):
+                raise ObjectChanged(source.id, f"the object has {size} bytes, not {image.size}")
             reading = Receiving(source, location.key, 0, size, size=size, arena=self._arena)
             async with reading.stream() as stream:
                 paced = _Paced(stream.fill, size, self._went)
@@ -338,7 +354,9 @@ class Scrubbing:
         if isinstance(error, CatalogDown):
             return
         said = error.message if isinstance(error, TidegateError) else "The server was stopped."
-        failure = Failure("store", "repair" if sending is None else sending.step, said)
+        stopped = isinstance(error, Draining | asyncio.CancelledError)
+        reason = "drained" if stopped else "store"
+        failure = Failure(reason, "repair" if sending is None else sending.step, said)
         try:
             await self._removals.give_up(
                 repair,
