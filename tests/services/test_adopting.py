@@ -8,6 +8,7 @@ import pytest
 from tests.kit.sources import Bytes, pattern
 from tests.kit.stores import objects, part_of, read_all
 from tests.services.conftest import MIB, World
+from tests.stores.test_contract import s3_settings
 
 from tidegate.catalog.base import ImageQuery, Viewer
 from tidegate.catalog.sql import SqlCatalog
@@ -15,8 +16,10 @@ from tidegate.domain.errors import Invalid, ObjectMissing, StoreBroke, TooLarge
 from tidegate.domain.image import Image, Visibility
 from tidegate.domain.status import Status
 from tidegate.domain.upload import Upload
+from tidegate.seaweedfs import SeaweedFS
 from tidegate.services import adopting as module
 from tidegate.services.adopting import Adopting, Terms
+from tidegate.stores.s3 import S3Store
 
 KEY = "old/debian.qcow2"
 DATA = pattern(5 * MIB + 3)
@@ -170,6 +173,28 @@ async def test_all_objects_under_a_prefix(there: World) -> None:
     await there.store.put("new/x", part_of(b"x"))
     found = [key async for key in adopting(there).keys("memory", "old/")]
     assert found == [KEY]
+
+
+async def test_a_bucket_filled_by_somebody_else(world: World, seaweedfs: SeaweedFS) -> None:
+    settings = s3_settings(
+        seaweedfs.endpoint, seaweedfs.access_key, seaweedfs.secret_key, id="memory", prefix=""
+    )
+    keys = ["debian-12.qcow2", "old images/ä & b.raw"]
+    somebody, store = S3Store(settings), S3Store(settings)
+    await somebody.open()
+    for key in keys:
+        await somebody.put(key, part_of(DATA))
+    await somebody.close()
+    world.store.inner = store
+    await store.open()
+    found = [key async for key in adopting(world).keys("memory", "")]
+    assert sorted(found) == keys
+    for key in found:
+        assert (await adopting(world).adopt("memory", key, TERMS)).image_id is not None
+    await store.close()
+    made = await images(world)
+    assert {image.name for image in made} == {"debian-12.qcow2", "ä & b.raw"}
+    assert {image.checksum for image in made} == {hashlib.md5(DATA).hexdigest()}
 
 
 async def test_an_adopted_image_can_be_scrubbed_once_it_is_ours(there: World) -> None:
