@@ -8,17 +8,19 @@ import tidegate
 
 ROOT = Path(tidegate.__file__).parent
 
-GROUND = {"settings", "telemetry", "killpoints", "wire"}
+GROUND = {"settings", "telemetry", "killpoints", "wire", "diagram"}
 FLOORS = {
     "domain": 0,
     "catalog": 1,
     "stores": 1,
     "identity": 1,
+    "lifecycle": 1,
     "transfer": 2,
     "services": 3,
     "api": 4,
     "jobs": 4,
     "app": 5,
+    "workbench": 5,
     "worker": 5,
     "server": 5,
     "cli": 5,

@@ -195,6 +195,11 @@ def test_sizes(text: str, size: int) -> None:
     assert parse_size(text) == size
 
 
+@pytest.mark.parametrize(("text", "rate"), [("", 0), ("0", 0), ("50MiB", 50 * 2**20)])
+def test_a_rate_is_a_size_and_an_empty_one_is_none(text: str, rate: int) -> None:
+    assert load(environ={"TIDEGATE_SCRUB__RATE": text}).scrub.rate == rate
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [("0", 0), ("7", 7), ("250ms", 0.25), ("30s", 30), ("1.5m", 90), ("2h", 7200), ("7d", 604800)],

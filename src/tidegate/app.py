@@ -21,12 +21,14 @@ from tidegate.identity.base import Anyone, Identity
 from tidegate.identity.tokens import Tokens
 from tidegate.jobs.reaper import Reaper
 from tidegate.jobs.runner import Job, Runner
+from tidegate.jobs.scrubber import Scrubber
 from tidegate.jobs.watcher import Watcher
 from tidegate.services.activation import Activation
 from tidegate.services.downloads import Downloads
 from tidegate.services.images import Images
 from tidegate.services.reaping import Reaping
 from tidegate.services.removals import Removals
+from tidegate.services.scrubbing import Scrubbing
 from tidegate.services.uploads import Uploads
 from tidegate.settings import FilesystemStore as FilesystemSettings
 from tidegate.settings import HttpStore as HttpSettings
@@ -148,6 +150,22 @@ async def gateway(
         runner = Runner(jobs)
         runner.start()
         stack.push_async_callback(runner.close)
+        if settings.scrub.rate:
+            scrubbing = Scrubbing(
+                catalog,
+                stores,
+                removals,
+                rate=settings.scrub.rate,
+                uploads=settings.uploads,
+                arena=arena,
+                digests=digests,
+                node=node,
+            )
+            # a look lasts as long as the slowest reading of all images
+            slow = Runner([Scrubber(scrubbing, older_than=settings.scrub.every)], deadline=None)
+            slow.start()
+            stack.push_async_callback(slow.close)
+            stack.callback(scrubbing.stop)
         stack.push_async_callback(uploads.wait_for_idle)
         yield app
 

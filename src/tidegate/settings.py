@@ -41,6 +41,11 @@ def parse_size(text: object) -> object:
     return int(float(found[1]) * 1024 ** "BKMGTP".index(unit))
 
 
+def parse_rate(text: object) -> object:
+    """``"50MiB"`` → bytes a second; ``""`` → 0."""
+    return 0 if text == "" else parse_size(text)
+
+
 def parse_duration(text: object) -> object:
     """``"30s"`` → 30.0 seconds."""
     if not isinstance(text, str):
@@ -59,6 +64,7 @@ def _serialize_secret(value: SecretStr, info: SerializationInfo) -> str:
 
 Secret = Annotated[SecretStr, PlainSerializer(_serialize_secret, when_used="json")]
 Size = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
+Rate = Annotated[int, BeforeValidator(parse_rate), Field(ge=0)]
 Duration = Annotated[float, BeforeValidator(parse_duration), Field(ge=0, allow_inf_nan=False)]
 
 
@@ -121,6 +127,13 @@ class Fetch(Branch):
     allow: tuple[str, ...] = ()
 
 
+class Scrub(Branch):
+    """``rate`` is bytes a second in each worker; 0: no scrubbing on the clock."""
+
+    rate: Rate = 0
+    every: Duration = 30 * 86400.0
+
+
 class Quotas(Branch):
     """Negative: no limit."""
 
@@ -174,6 +187,7 @@ class Settings(Branch):
     locations: Locations = Locations()
     fetch: Fetch = Fetch()
     quotas: Quotas = Quotas()
+    scrub: Scrub = Scrub()
     stores: tuple[StoreSettings, ...] = (FilesystemStore(default=True),)
 
     @model_validator(mode="after")

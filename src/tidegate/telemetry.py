@@ -38,6 +38,8 @@ BUFFER_BYTES = Gauge("tidegate_buffer_bytes", "Transfer memory in use", multipro
 STORE_CALLS = Counter(
     "tidegate_store_calls_total", "Calls to a store", ["store", "call", "outcome"]
 )
+SCRUBBED = Counter("tidegate_scrubbed_total", "Stored copies read again", ["verdict"])
+SCRUBBED_BYTES = Counter("tidegate_scrubbed_bytes_total", "Bytes read again from the stores")
 JANITOR = Counter("tidegate_janitor_total", "What the janitor mended", ["what"])
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()

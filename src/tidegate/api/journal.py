@@ -11,8 +11,11 @@ from tidegate.api.keys import CALLER, REQUEST_ID
 from tidegate.telemetry import log
 
 OPEN = frozenset(
-    {"/healthz", "/readyz", "/healthcheck", "/metrics", "/", "/versions", "/versions/"}
-)
+    {
+        "/healthz", "/readyz", "/healthcheck", "/metrics", "/", "/versions", "/versions/",
+        "/statuses.svg",
+    }
+)  # fmt: skip
 """Paths that machines ask without a token; the log has only what failed of them."""
 
 

@@ -3,7 +3,7 @@
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from tidegate.api import health, v1
+from tidegate.api import health, pictures, v1
 from tidegate.api.body import continue_later
 from tidegate.api.v2 import actions, data, discovery, images, schemas
 
@@ -16,6 +16,7 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/healthcheck", health.healthcheck),
     ("HEAD", "/healthcheck", health.healthcheck),
     ("GET", "/metrics", health.metrics),
+    ("GET", "/statuses.svg", pictures.statuses),
     ("*", "/", discovery.choices),
     ("*", "/versions", discovery.versions),
     ("*", "/versions/", discovery.versions),

@@ -203,7 +203,7 @@ async def _remove_location(connection: AsyncConnection, image: Image, index: int
             ("size", "virtual_size", "checksum", "hash_algo", "hash_value", "crc64nvme", "claim")
         )
         await advance(connection, image.id, Event.UNREGISTER, **cleared)
-    return await _removals(connection, image.id, [gone])
+    return await removals_of(connection, image.id, [gone])
 
 
 async def set_tag(connection: AsyncConnection, image_id: str, tag: str, limit: int) -> None:
@@ -275,7 +275,7 @@ async def remove(connection: AsyncConnection, image_id: str) -> list[Removal]:
             raise Forbidden(f"Image {image_id} is protected and cannot be deleted.")
         raise await refused(connection, image_id, Event.DELETE)
     image = await read(connection, image_id)
-    return await _removals(connection, image_id, image.locations)
+    return await removals_of(connection, image_id, image.locations)
 
 
 def need_formats(image: Image) -> None:
@@ -329,7 +329,7 @@ async def put_removal(
     return removal_of(row)
 
 
-async def _removals(
+async def removals_of(
     connection: AsyncConnection, image_id: str, locations: Iterable[Location]
 ) -> list[Removal]:
     """Write down what must go: our own bytes that no other live image points to."""

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 
 from sqlalchemy import delete, select, text, update
 
-from tidegate.catalog import activation, images, uploads
+from tidegate.catalog import activation, adoptions, images, scrubs, uploads
 from tidegate.catalog import tables as t
 from tidegate.catalog.base import ImageChange, ImageQuery, Viewer
 from tidegate.catalog.engine import Database, compiled
@@ -12,6 +12,7 @@ from tidegate.catalog.query import image_page, unknown_marker
 from tidegate.catalog.rows import image_of, one_image, upload_of
 from tidegate.domain.errors import NotFound
 from tidegate.domain.image import Image
+from tidegate.domain.scrub import Copy
 from tidegate.domain.status import INITIAL, Event, Status
 from tidegate.domain.upload import Failure, Removal, Sent, Upload, UploadState
 
@@ -195,6 +196,61 @@ class SqlCatalog:
                     **uploads.lease_values(self._database.clock, retry_in),
                 )
             )
+
+    # objects that lie in a store already
+
+    async def image_at(self, store: str, key: str) -> str | None:
+        for row in await self._database.rows(adoptions.holder(store, key)):
+            return str(row["id"])
+        return None
+
+    async def adopt(self, image: Image) -> None:
+        async with self._database.transaction() as connection:
+            await adoptions.adopt(connection, image)
+
+    # reading stored bytes again
+
+    async def copies_to_scrub(
+        self,
+        stores: Sequence[str],
+        *,
+        before: int,
+        after: Copy | None = None,
+        image_id: str | None = None,
+        limit: int = 50,
+    ) -> list[Copy]:
+        rows = await self._database.rows(scrubs.copies(stores, before, after, image_id, limit))
+        return [Copy(**row) for row in rows]
+
+    async def take_copy(self, copy: Copy, *, lease: float) -> bool:
+        async with self._database.transaction() as connection:
+            return await scrubs.take(connection, copy, self._database.clock, lease)
+
+    async def keep_copy(self, copy: Copy, *, lease: float) -> None:
+        async with self._database.transaction() as connection:
+            await scrubs.keep(connection, copy, self._database.clock, lease)
+
+    async def leave_copy(self, copy: Copy, *, good: bool) -> None:
+        async with self._database.transaction() as connection:
+            await scrubs.end(connection, copy, good=good)
+
+    async def condemn(self, copy: Copy, failure: Failure) -> None:
+        async with self._database.transaction() as connection:
+            await scrubs.condemn(connection, copy, failure)
+
+    async def start_repair(self, repair: Upload, bad: Copy, *, lease: float) -> None:
+        async with self._database.transaction() as connection:
+            await scrubs.start_repair(connection, repair, bad, self._database.clock, lease)
+        self._fences[repair.id] = 1
+
+    async def repair_began(self, repair: Upload, upload_id: str) -> None:
+        async with self._database.transaction() as connection:
+            await scrubs.repair_began(connection, repair, self._fence(repair.id), upload_id)
+
+    async def finish_repair(self, repair: Upload, bad: Copy, received: int) -> list[Removal]:
+        fence = self._fence(repair.id)
+        async with self._database.transaction() as connection:
+            return await scrubs.finish_repair(connection, repair, fence, bad, received)
 
     def _fence(self, attempt: str) -> int:
         return self._fences.get(attempt, 0)

@@ -102,6 +102,9 @@ locations = Table(
     Column("key", Text, nullable=False),
     Column("own", Boolean, nullable=False),
     Column("metadata", JSON, nullable=False),
+    Column("scrubbed_at", BigInteger),
+    Column("scrub_clock", String(36)),
+    Column("scrub_until", Float),
     Index(None, "image_id", "position"),
     Index(None, "store", "key"),
 )

@@ -97,7 +97,7 @@ async def _change_held(
     **values: Any,
 ) -> None:
     changed = await connection.execute(
-        update(t.uploads).where(_held(attempt, fence), *conditions).values(**values)
+        update(t.uploads).where(held(attempt, fence), *conditions).values(**values)
     )
     if changed.rowcount == 0:
         raise await lost(connection, attempt)
@@ -117,14 +117,14 @@ async def publish(connection: AsyncConnection, attempt: str, fence: int, sent: S
     row = TRANSITIONS[Event.PUBLISH]
     if upload["state"] == UploadState.DONE:
         return await images.read_live(connection, upload["image_id"])
-    held = exists().where(_held(attempt, fence))
+    still = exists().where(held(attempt, fence))
     changed = await connection.execute(
         update(t.images)
         .where(
             _i.id == upload["image_id"],
             _i.claim == attempt,
             _i.status.in_(sorted(row.sources)),
-            held,
+            still,
         )
         .values(
             status=row.target.value,
@@ -143,7 +143,7 @@ async def publish(connection: AsyncConnection, attempt: str, fence: int, sent: S
     await images.put_location(
         connection, upload["image_id"], 0, Location(upload["store"], upload["key"])
     )
-    await _end(connection, attempt, UploadState.DONE, received=sent.size)
+    await end(connection, attempt, UploadState.DONE, received=sent.size)
     return await images.refresh(connection, upload["image_id"])
 
 
@@ -163,7 +163,7 @@ async def fail(
         raise await lost(connection, attempt)
     if upload["state"] not in _OPEN:
         return []
-    await _end(
+    await end(
         connection,
         attempt,
         UploadState.FAILED,
@@ -246,9 +246,7 @@ async def _row(connection: AsyncConnection, attempt: str) -> Any:
     return row
 
 
-async def _end(
-    connection: AsyncConnection, attempt: str, state: UploadState, **values: Any
-) -> None:
+async def end(connection: AsyncConnection, attempt: str, state: UploadState, **values: Any) -> None:
     moment = now()
     await connection.execute(
         update(t.uploads)
@@ -264,7 +262,7 @@ async def _end(
     )
 
 
-def _held(attempt: str, fence: int) -> ColumnElement[bool]:
+def held(attempt: str, fence: int) -> ColumnElement[bool]:
     return and_(_u.id == attempt, _u.fence == fence, _u.state.in_(_OPEN))
 
 
@@ -275,9 +273,5 @@ def lease_values(clock: Clock, lease: float) -> dict[str, Any]:
 
 def _strongest(sent: Sent) -> dict[str, str | None]:
     """What becomes ``os_hash_algo`` and ``os_hash_value``."""
-    strong = sorted(
-        (name for name in sent.digests if name != "md5"),
-        key=lambda name: (name == "sha512", len(sent.digests[name])),
-    )
-    name = strong[-1] if strong else None
+    name = sent.strongest
     return {"hash_algo": name, "hash_value": None if name is None else sent.digests[name]}

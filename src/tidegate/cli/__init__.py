@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from tidegate.cli import bench, catalog, check, image, serve, token
+from tidegate.cli import adopt, bench, catalog, check, image, scrub, serve, statuses, token
 from tidegate.domain.errors import TidegateError
 from tidegate.server import StartError, say
 from tidegate.settings import SettingsError
@@ -20,6 +20,9 @@ app.command()(serve.serve)
 app.command()(serve.dev)
 app.command()(check.check)
 app.command()(bench.bench)
+app.command()(scrub.scrub)
+app.command()(adopt.adopt)
+app.command()(statuses.statuses)
 app.add_typer(image.app, name="image")
 app.add_typer(token.app, name="token")
 app.add_typer(catalog.app, name="db")

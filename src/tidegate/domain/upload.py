@@ -28,8 +28,8 @@ class Failure:
 
     ``reason`` is a fixed word (``client_gone``, ``client_stalled``, ``size_mismatch``,
     ``digest_mismatch``, ``too_large``, ``store``, ``deleted``, ``node_died``, ``drained``,
-    ``refused``, ``internal``), ``where`` the step that failed (``reading``, ``begin``, ``part 7``,
-    ``verify``, ``complete``, ``publish``, …).
+    ``refused``, ``wrong_bytes``, ``internal``), ``where`` the step that failed (``reading``,
+    ``begin``, ``part 7``, ``verify``, ``complete``, ``publish``, ``scrub``, …).
     """
 
     reason: str
@@ -50,6 +50,15 @@ class Sent:
     digests: Mapping[str, str] = field(default_factory=dict)
     crc64nvme: int | None = None
     parts: int = 1
+
+    @property
+    def strongest(self) -> str | None:
+        """The algorithm of what becomes ``os_hash_algo`` and ``os_hash_value``."""
+        return max(
+            (name for name in self.digests if name != "md5"),
+            key=lambda name: (name == "sha512", len(self.digests[name])),
+            default=None,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

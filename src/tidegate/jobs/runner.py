@@ -29,7 +29,7 @@ CLOSE_WITHIN = 10.0
 class Runner:
     """Runs each job at start and then every ``every`` seconds, until closed."""
 
-    def __init__(self, jobs: Sequence[Job], *, deadline: float = 120.0) -> None:
+    def __init__(self, jobs: Sequence[Job], *, deadline: float | None = 120.0) -> None:
         self._jobs = jobs
         self._deadline = deadline
         self._closing = asyncio.Event()

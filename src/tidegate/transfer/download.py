@@ -75,6 +75,10 @@ class Receiving:
             # readers hand their errors to who waits for a block, so this is one alone
             raise first_failure(failures) from None
 
+    def stream(self) -> "_Stream":
+        """The bytes into memory of the caller's (``fill``), as an asynchronous context."""
+        return _Stream(self, self._at, self._stop)
+
     async def _drain(self, group: asyncio.TaskGroup) -> AsyncGenerator[memoryview, None]:
         async with aclosing(self._one_stream()) as stream:
             async for block in stream:
@@ -85,7 +89,7 @@ class Receiving:
 
     async def _one_stream(self) -> AsyncGenerator[memoryview, None]:
         """To the end, or until reading ahead pays."""
-        async with _Stream(self, self._at, self._stop) as stream:
+        async with self.stream() as stream:
             begun, waited, judge_at = time.monotonic(), 0.0, self._at + JUDGE_EVERY
             while self._at < self._stop:
                 async with self._arena.reserved(BLOCK) as blocks:

@@ -1,0 +1,178 @@
+"""Statements about reading stored bytes again. Each function runs inside the transaction it is
+given.
+
+A repair is an attempt of its own, so that whatever a crash leaves of it is found like an upload's:
+it holds no claim on the image, and its end can only give it up or swap one location.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import ColumnElement, Select, and_, exists, func, insert, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from tidegate.catalog import images, uploads
+from tidegate.catalog import tables as t
+from tidegate.catalog.activation import ADMIN
+from tidegate.catalog.engine import Clock
+from tidegate.catalog.rows import now
+from tidegate.domain.errors import BadTransition
+from tidegate.domain.image import Location
+from tidegate.domain.scrub import Copy
+from tidegate.domain.status import TRANSITIONS, Event, Status
+from tidegate.domain.upload import Failure, Removal, Upload, UploadState
+
+_l = t.locations.c
+_i = t.images.c
+_READ = (Status.ACTIVE.value, Status.DEACTIVATED.value)
+
+
+def copies(
+    stores: Sequence[str], before: int, after: Copy | None, image_id: str | None, limit: int
+) -> Select[Any]:
+    """Those not found good since ``before``, the longest unseen first, from ``after`` on."""
+    since = func.coalesce(_l.scrubbed_at, _i.created_at).label("since")
+    wanted = (
+        select(_l.id, _l.image_id, _l.store, _l.key, since)
+        .join(t.images, _i.id == _l.image_id)
+        .where(_l.own.is_(True), _l.store.in_(stores), _i.status.in_(_READ), since < before)
+        .order_by(since, _l.id)
+        .limit(limit)
+    )
+    if after is not None:
+        later = and_(since == after.since, _l.id > after.id)
+        wanted = wanted.where(or_(since > after.since, later))
+    return wanted if image_id is None else wanted.where(_i.id == image_id)
+
+
+async def take(connection: AsyncConnection, copy: Copy, clock: Clock, lease: float) -> bool:
+    free = or_(_l.scrub_until.is_(None), _l.scrub_clock != clock.name, _l.scrub_until < clock.now())
+    taken = await connection.execute(
+        update(t.locations)
+        .where(
+            _l.id == copy.id,
+            _l.key == copy.key,
+            func.coalesce(_l.scrubbed_at, copy.since) == copy.since,  # nobody did it meanwhile
+            free,
+        )
+        .values(_leased(clock, lease))
+    )
+    return bool(taken.rowcount)
+
+
+async def keep(connection: AsyncConnection, copy: Copy, clock: Clock, lease: float) -> None:
+    await connection.execute(
+        update(t.locations).where(_l.id == copy.id).values(_leased(clock, lease))
+    )
+
+
+async def end(connection: AsyncConnection, copy: Copy, *, good: bool) -> None:
+    values: dict[str, Any] = {"scrub_clock": None, "scrub_until": None}
+    if good:
+        values["scrubbed_at"] = now()
+    await connection.execute(
+        update(t.locations).where(_l.id == copy.id, _l.key == copy.key).values(values)
+    )
+
+
+async def condemn(connection: AsyncConnection, copy: Copy, failure: Failure) -> None:
+    row = TRANSITIONS[Event.DEACTIVATE]
+    changed = await connection.execute(
+        update(t.images)
+        .where(_i.id == copy.image_id, _i.status.in_(sorted(row.sources)), _there(copy))
+        .values(status=row.target.value, deactivated_by=ADMIN, updated_at=now())
+    )
+    if changed.rowcount == 0:
+        raise BadTransition("The image is not active any more, or has other data.")
+    moment = now()
+    record = Upload(id=uuid4().hex, image_id=copy.image_id, store=copy.store, key=copy.key)
+    await connection.execute(
+        insert(t.uploads).values(
+            **_attempt(record, moment),
+            state=UploadState.FAILED.value,
+            ended_at=moment,
+            failure_reason=failure.reason,
+            failure_where=failure.where,
+            failure_message=failure.message,
+        )
+    )
+
+
+async def start_repair(
+    connection: AsyncConnection, repair: Upload, bad: Copy, clock: Clock, lease: float
+) -> None:
+    if not await connection.scalar(select(_there(bad))):
+        raise _overtaken()
+    await connection.execute(
+        insert(t.uploads).values(
+            **_attempt(repair, now()),
+            state=UploadState.STARTED.value,
+            **uploads.lease_values(clock, lease),
+        )
+    )
+
+
+async def repair_began(
+    connection: AsyncConnection, repair: Upload, fence: int, upload_id: str
+) -> None:
+    changed = await connection.execute(
+        update(t.uploads)
+        .where(uploads.held(repair.id, fence))
+        .values(state=UploadState.WRITING.value, upload_id=upload_id, updated_at=now())
+    )
+    if changed.rowcount == 0:
+        raise _overtaken()
+
+
+async def finish_repair(
+    connection: AsyncConnection, repair: Upload, fence: int, bad: Copy, received: int
+) -> list[Removal]:
+    ended = await connection.scalar(select(t.uploads.c.state).where(t.uploads.c.id == repair.id))
+    if ended == UploadState.DONE:
+        return []
+    swapped = await connection.execute(
+        update(t.locations)
+        .where(_l.id == bad.id, _there(bad), exists().where(uploads.held(repair.id, fence)))
+        .values(key=repair.key, scrubbed_at=now(), scrub_clock=None, scrub_until=None)
+    )
+    if swapped.rowcount == 0:
+        raise _overtaken()
+    await uploads.end(connection, repair.id, UploadState.DONE, received=received)
+    await images.refresh(connection, bad.image_id)
+    return await images.removals_of(connection, bad.image_id, [Location(bad.store, bad.key)])
+
+
+def _there(copy: Copy) -> ColumnElement[bool]:
+    """The location is still the image's, and the image still has data."""
+    own, image = t.locations.alias(), t.images.alias()
+    return exists().where(
+        own.c.id == copy.id,
+        own.c.store == copy.store,
+        own.c.key == copy.key,
+        image.c.id == own.c.image_id,
+        image.c.status.in_(_READ),
+    )
+
+
+def _attempt(upload: Upload, moment: int) -> dict[str, Any]:
+    return {
+        "id": upload.id,
+        "image_id": upload.image_id,
+        "store": upload.store,
+        "key": upload.key,
+        "node": upload.node,
+        "fence": 1,
+        "expected_size": upload.expected_size,
+        "received": 0,
+        "started_at": moment,
+        "updated_at": moment,
+    }
+
+
+def _leased(clock: Clock, lease: float) -> dict[str, Any]:
+    return {"scrub_clock": clock.name, "scrub_until": clock.now() + lease}
+
+
+def _overtaken() -> BadTransition:
+    return BadTransition("The image lost this data meanwhile, or somebody else mends it.")

@@ -1,0 +1,63 @@
+"""The parts of a gateway without a server, for a command that works beside running ones."""
+
+import asyncio
+import os
+import secrets
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from tidegate.app import open_stores
+from tidegate.catalog.sql import SqlCatalog
+from tidegate.services.adopting import Adopting
+from tidegate.services.removals import Removals
+from tidegate.services.scrubbing import Scrubbing
+from tidegate.settings import Settings
+from tidegate.stores.base import Store
+from tidegate.transfer.digest import DigestPool
+from tidegate.transfer.memory import Arena
+
+
+@dataclass(frozen=True, slots=True)
+class Workbench:
+    settings: Settings
+    catalog: SqlCatalog
+    stores: Mapping[str, Store]
+    arena: Arena
+    digests: DigestPool
+
+    def scrubbing(self, *, rate: int) -> Scrubbing:
+        return Scrubbing(
+            self.catalog,
+            self.stores,
+            Removals(self.catalog, self.stores, lease=self.settings.uploads.lease),
+            rate=rate,
+            uploads=self.settings.uploads,
+            arena=self.arena,
+            digests=self.digests,
+            node=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
+        )
+
+    def adopting(self) -> Adopting:
+        return Adopting(
+            self.catalog,
+            self.stores,
+            algorithms=self.settings.uploads.digests,
+            max_size=self.settings.uploads.max_image_size,
+            arena=self.arena,
+            digests=self.digests,
+        )
+
+
+@asynccontextmanager
+async def workbench(settings: Settings) -> AsyncIterator[Workbench]:
+    """CatalogDown, StoreError: a part cannot be opened."""
+    async with AsyncExitStack() as stack:
+        catalog = SqlCatalog(settings.catalog.url)
+        await catalog.open()
+        stack.push_async_callback(catalog.close)
+        stores = await stack.enter_async_context(open_stores(settings))
+        digests = DigestPool(os.cpu_count() or 1)
+        stack.push_async_callback(asyncio.to_thread, digests.close)
+        yield Workbench(settings, catalog, stores, Arena(settings.uploads.memory_budget), digests)
