@@ -3,8 +3,9 @@
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from tidegate.api import health, v1
+from tidegate.api import health
 from tidegate.api.body import continue_later
+from tidegate.api.v1 import images as v1
 from tidegate.api.v2 import data, discovery, images, schemas
 
 _IMAGE = "/v2/images/{image_id}"

@@ -9,7 +9,7 @@ from tidegate.api.errors import render
 from tidegate.api.keys import CALLER, DOWNLOADS, IMAGES, REQUEST_ID, SETTINGS, UPLOADS
 from tidegate.api.links import base_url
 from tidegate.api.reading import refuse_body
-from tidegate.api.v1_headers import Meta, image_v1, read_meta, write_meta
+from tidegate.api.v1.headers import Meta, image_v1, read_meta, write_meta
 from tidegate.api.v2.views import respond
 from tidegate.domain.errors import Conflict, Forbidden, Gone, Invalid, NotFound
 from tidegate.domain.image import Image, Visibility
