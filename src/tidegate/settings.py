@@ -125,6 +125,7 @@ class Quotas(Branch):
 
     properties: int = 128
     tags: int = 128
+    members: int = 128
     locations: int = 10
 
 

@@ -55,6 +55,26 @@ def _downloader(caller: Caller, image: Image | None) -> bool:
     return caller.is_admin or ("member" in caller.roles and _open_to(caller, image))
 
 
+def _involved(caller: Caller, image: Image | None) -> bool:
+    return image is None or _owns(caller, image) or _invited(caller, image)
+
+
+def _invited(caller: Caller, image: Image | None) -> bool:
+    return image is None or (
+        image.visibility is Visibility.SHARED and image.member_status is not None
+    )
+
+
+def _member_reader(caller: Caller, image: Image | None) -> bool:
+    return caller.is_admin or (
+        bool(caller.roles & {"reader", "member"}) and _involved(caller, image)
+    )
+
+
+def _invited_writer(caller: Caller, image: Image | None) -> bool:
+    return caller.is_admin or ("member" in caller.roles and _invited(caller, image))
+
+
 DEFAULT_RULES: Mapping[str, Rule] = {
     "add_image": _writer,
     "get_images": _reader,
@@ -70,6 +90,11 @@ DEFAULT_RULES: Mapping[str, Rule] = {
     "set_image_location": _writer,
     "delete_image_location": _admin,
     "get_image_location": _writer,
+    "add_member": _writer,
+    "get_member": _member_reader,
+    "get_members": _member_reader,
+    "modify_member": _invited_writer,
+    "delete_member": _writer,
 }
 
 
