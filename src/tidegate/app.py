@@ -22,6 +22,7 @@ from tidegate.jobs.reaper import Reaper
 from tidegate.jobs.runner import Runner
 from tidegate.services.downloads import Downloads
 from tidegate.services.images import Images
+from tidegate.services.members import Members
 from tidegate.services.reaping import Reaping
 from tidegate.services.removals import Removals
 from tidegate.services.uploads import Uploads
@@ -133,6 +134,7 @@ async def gateway(
             locations=settings.locations,
             max_size=settings.uploads.max_image_size,
         )
+        app[keys.MEMBERS] = Members(catalog, policy, quotas=settings.quotas)
         app[keys.READY] = lambda: _ready(catalog, stores[settings.default_store])
         runner = Runner([Reaper(reaping, removals, lease=lease)])
         runner.start()

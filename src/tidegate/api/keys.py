@@ -10,6 +10,7 @@ from tidegate.domain.policy import Caller
 from tidegate.identity.base import Identity
 from tidegate.services.downloads import Downloads
 from tidegate.services.images import Images
+from tidegate.services.members import Members
 from tidegate.services.uploads import Uploads
 from tidegate.settings import Settings
 
@@ -17,6 +18,7 @@ SETTINGS = web.AppKey("settings", Settings)
 IDENTITY: web.AppKey[Identity] = web.AppKey("identity")
 IMAGES = web.AppKey("images", Images)
 UPLOADS = web.AppKey("uploads", Uploads)
+MEMBERS = web.AppKey("members", Members)
 DOWNLOADS = web.AppKey("downloads", Downloads)
 
 HOSTS: web.AppKey[frozenset[str] | None] = web.AppKey("hosts")
