@@ -106,7 +106,8 @@ async def get_image(request: web.Request) -> web.StreamResponse:
 
 async def head_image(request: web.Request) -> web.Response:
     image = await request.app[IMAGES].show_v1(request[CALLER], request.match_info["image_id"])
-    return web.Response(headers={"Content-Type": "application/octet-stream", **_headers(image)})
+    body = {"Content-Type": "application/octet-stream", "Content-Length": "0"}
+    return web.Response(headers={**body, **_headers(image)})
 
 
 async def delete_image(request: web.Request) -> web.Response:
