@@ -10,7 +10,7 @@ from tests.kit.identity import ADMIN, Named, of
 from tests.kit.stores import FaultyStore, objects
 from tests.kit.v1 import FORMATS, OWNER, head, made, meta, post, put
 
-from tidegate.catalog.base import AddLocation, ImageChange, Viewer
+from tidegate.catalog.base import AddLocation, ImageChange, RemoveLocation, Viewer
 from tidegate.catalog.sql import SqlCatalog
 from tidegate.domain.image import Image, Location, Visibility
 from tidegate.domain.status import Event
@@ -148,6 +148,25 @@ async def test_text_is_utf_8_both_ways(shared_gate: Gateway) -> None:
     answer = await head(shared_gate, image_id)
     assert answer.headers["x-image-meta-name"] == "näme \U0001f600"
     assert answer.headers["x-image-meta-property-a"] == "ü"
+
+
+@pytest.mark.parametrize(
+    ("agent", "kept"),
+    [("python-glanceclient", "näme 100%"), ("curl/8", "n%C3%A4me%20100%25")],
+)
+async def test_the_client_that_quotes_is_understood(
+    shared_gate: Gateway, agent: str, kept: str
+) -> None:
+    more = {"User-Agent": agent}
+    image = (await post(shared_gate, more=more, name="n%C3%A4me%20100%25")).json["image"]
+    assert image["name"] == kept
+
+
+@pytest.mark.parametrize("name", ["%FF", "a%0Ab", "%00"])
+async def test_what_it_quotes_is_text_all_the_same(shared_gate: Gateway, name: str) -> None:
+    more = {"User-Agent": "python-glanceclient"}
+    assert (await post(shared_gate, more=more, name=name)).status == 400
+    assert await count(shared_gate) == 0
 
 
 @pytest.mark.parametrize(
@@ -550,6 +569,19 @@ async def test_formats_missing_when_filled_keep_nothing(shared_gate: Gateway) ->
     assert "x-image-meta-name" not in found.headers
     filled = await put(shared_gate, image_id, b"bytes", **FORMATS)
     assert filled.json["image"]["status"] == "active"
+
+
+async def test_an_image_that_lost_its_data_is_refilled_by_admins_alone(
+    shared_gate: Gateway, catalog: SqlCatalog
+) -> None:
+    image_id = await made(shared_gate, b"bytes", name="x")
+    await catalog.change_image(image_id, ImageChange(locations=[RemoveLocation(0)]))
+    answer = await put(shared_gate, image_id, b"other", name="y")
+    assert answer.status == 409
+    found = await head(shared_gate, image_id)
+    assert found.headers["x-image-meta-status"] == "queued"
+    assert found.headers["x-image-meta-name"] == "x"
+    assert (await put(shared_gate, image_id, b"other", who=ADMIN)).status == 200
 
 
 async def test_data_that_is_lost_is_404(shared_gate: Gateway, store: FaultyStore) -> None:

@@ -137,9 +137,11 @@ class Images:
 
     async def show_v1(self, caller: Caller, image_id: str) -> Image:
         """As ``show``; an admin is shown what is gone as well."""
-        if not caller.is_admin:
-            return await self.show(caller, image_id)
-        return await self._catalog.get_image_or_gone(image_id, _viewer(caller))
+        known = self._catalog.get_image_or_gone if caller.is_admin else self._catalog.get_image
+        image = await known(image_id, _viewer(caller))
+        if not self._policy.allows(caller, "get_image", image):
+            raise NotFound(f"No image found with ID {image_id}")
+        return image
 
     async def for_v1(self, caller: Caller, image_id: str, *actions: str) -> Image:
         """The image (``show_v1``), if the caller may take these actions on it. Forbidden: it may

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from multidict import MultiMapping
 
@@ -68,13 +68,14 @@ def read_meta(headers: MultiMapping[str]) -> Meta:
     """Invalid, Forbidden: an unknown header, or a value that cannot be one."""
     given: dict[str, Any] = {}
     properties: dict[str, str | None] = {}
+    decode = _unquoted if _quotes(headers) else str.strip
     for header, raw in headers.items():
-        name = header.lower()
+        name = decode(header).lower()
         if name == _COPY_FROM:
             raise Invalid("x-glance-api-copy-from is not offered by this server.")
         if not name.startswith(PREFIX):
             continue
-        value = _text(name, raw)
+        value = _text(name, decode(raw))
         if name.startswith(_PROPERTY):
             properties[_property(_field(name, _PROPERTY))] = value or None
         else:
@@ -153,8 +154,18 @@ def _field(header: str, prefix: str) -> str:
     return header.removeprefix(prefix).replace("-", "_")
 
 
-def _text(header: str, raw: str) -> str:
-    value = raw.strip()
+def _quotes(headers: MultiMapping[str]) -> bool:
+    """Whether the client writes metadata with percent signs, as parts of a URL: glanceclient
+    does, and nobody else."""
+    return headers.get("User-Agent", "").startswith("python-glanceclient")
+
+
+def _unquoted(text: str) -> str:
+    return unquote(text, errors="surrogateescape")
+
+
+def _text(header: str, value: str) -> str:
+    value = value.strip()
     if any("\ud800" <= char <= "\udfff" for char in value) or _NOT_PLAIN.search(value):
         raise Invalid(f"The value of {header} must be UTF-8 without control characters.")
     return value

@@ -77,15 +77,14 @@ async def put_image(request: web.Request) -> web.Response:
     coming = _coming(request, meta, store_id) if carries else None
     if carries:
         meta.need_formats(image)
-    only_in = frozenset({Status.QUEUED}) if carries or located else _LIVE
-    if image.gone:
-        only_in |= {Status.PENDING_DELETE}
+    if carries:
+        request.app[UPLOADS].refuse_refill(caller, image)
     image = await images.change(
         caller,
         image.id,
         _edits(caller, image, meta, carries),
         fields=_fields(image, meta),
-        only_in=only_in,
+        only_in=frozenset({Status.QUEUED}) if carries or located else _like(image.status),
     )
     return await _filled(request, image, coming, store_id, status=200)
 
@@ -213,6 +212,11 @@ def _refuse_fixed(caller: Caller, image: Image, meta: Meta) -> None:
     for name, now in (("id", image.id), ("status", str(image.status))):
         if meta.get(name) not in (None, now):
             raise Forbidden(f"Forbidden to modify '{name}' of image.")
+
+
+def _like(status: Status) -> frozenset[Status]:
+    """The statuses in which a change does what it was judged to do in this one."""
+    return _MEASURED if status in _MEASURED else _LIVE | {status}
 
 
 def _fields(image: Image, meta: Meta) -> dict[str, object]:
