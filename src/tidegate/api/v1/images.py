@@ -187,7 +187,9 @@ async def _take_data(
     request: web.Request, image: Image, coming: Expected, store_id: str | None
 ) -> Image:
     caller, uploads = request[CALLER], request.app[UPLOADS]
-    if "Content-Type" not in request.headers or request.content_type != "application/octet-stream":
+    # as it stands in the header: the library takes what it cannot read for octets
+    kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if kind != "application/octet-stream":
         await uploads.refuse(caller, image.id)
         raise Invalid("Content-Type must be application/octet-stream")
     body = Body(request, request.app[SETTINGS].uploads.idle_timeout)
