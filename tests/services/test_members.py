@@ -89,12 +89,14 @@ async def test_who_may(
                 await call()
 
 
-async def test_an_owner_that_is_listed_cannot_accept_for_others(
-    members: Members, image_id: str, world: World
+@pytest.mark.parametrize("project", ["guest", "owner"])
+async def test_an_owner_that_is_listed_answers_for_nobody(
+    members: Members, image_id: str, world: World, project: str
 ) -> None:
+    await world.catalog.put_member(image_id, "owner")  # as before it was given the image
     with pytest.raises(Forbidden):
-        await members.answer(OWNER, image_id, "guest", ACCEPTED)
-    assert (await world.catalog.get_member(image_id, "guest")).status is MemberStatus.PENDING
+        await members.answer(OWNER, image_id, project, ACCEPTED)
+    assert (await world.catalog.get_member(image_id, project)).status is MemberStatus.PENDING
 
 
 async def test_nobody_is_invited_twice(members: Members, image_id: str) -> None:

@@ -60,8 +60,11 @@ def _involved(caller: Caller, image: Image | None) -> bool:
 
 
 def _invited(caller: Caller, image: Image | None) -> bool:
+    """The owner is no member of its own image, even if it is listed as one."""
     return image is None or (
-        image.visibility is Visibility.SHARED and image.member_status is not None
+        image.visibility is Visibility.SHARED
+        and image.member_status is not None
+        and not _owns(caller, image)
     )
 
 
