@@ -26,6 +26,7 @@ from tidegate.jobs.watcher import Watcher
 from tidegate.services.activation import Activation
 from tidegate.services.downloads import Downloads
 from tidegate.services.images import Images
+from tidegate.services.members import Members
 from tidegate.services.reaping import Reaping
 from tidegate.services.removals import Removals
 from tidegate.services.scrubbing import Scrubbing
@@ -145,6 +146,7 @@ async def gateway(
             locations=settings.locations,
             max_size=settings.uploads.max_image_size,
         )
+        app[keys.MEMBERS] = Members(catalog, policy, quotas=settings.quotas)
         app[keys.READY] = lambda: _ready(catalog, stores[settings.default_store])
         jobs += [Reaper(reaping, removals, lease=lease), Watcher(downloads.watch)]
         runner = Runner(jobs)

@@ -139,6 +139,7 @@ class Quotas(Branch):
 
     properties: int = 128
     tags: int = 128
+    members: int = 128
     locations: int = 10
 
 

@@ -117,6 +117,8 @@ async def test_nobody_but_an_admin_gets_to_the_bytes(
         assert not {"ETag", "Content-MD5", "Content-Range"} & set(answer.headers)
     answer = await callers.ask("admin", method, path, headers=headers)
     expected = {"v2 impossible Range": 416}.get(way, 304 if "None-Match" in way else 200)
+    if path.startswith("/v1") and method == "GET":
+        expected = 403  # API v1 gives nobody the data of what is deactivated
     assert answer.status in ((206, 200) if expected == 200 else (expected,))
 
 

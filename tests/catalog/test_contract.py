@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -29,7 +30,7 @@ from tidegate.domain.errors import (
     TooLarge,
 )
 from tidegate.domain.image import Image, Location, Visibility
-from tidegate.domain.status import TRANSITIONS, Event, Status
+from tidegate.domain.status import GONE, TRANSITIONS, Event, Status
 from tidegate.domain.upload import Failure, Sent, Upload, UploadState
 
 ADMIN = Viewer(admin=True)
@@ -642,3 +643,71 @@ async def test_what_was_written_is_there_after_a_restart(catalog: SqlCatalog, ur
 
 async def test_a_ping_of_a_catalog_that_is_there_is_silent(catalog: SqlCatalog) -> None:
     await catalog.ping()
+
+
+# lists, as API v1 asks for them
+
+
+async def names(catalog: SqlCatalog, **query: object) -> list[str]:
+    return sorted(name or "" for name in await listed(catalog, **query))
+
+
+async def test_an_admin_may_be_shown_what_a_user_is(catalog: SqlCatalog) -> None:
+    for name, owner, visibility in (
+        ("mine", "p", Visibility.PRIVATE),
+        ("public", "q", Visibility.PUBLIC),
+        ("theirs", "q", Visibility.PRIVATE),
+        ("community", "q", Visibility.COMMUNITY),
+        ("ownerless", None, Visibility.SHARED),
+    ):
+        await catalog.create_image(image(name=name, owner=owner, visibility=visibility))
+    of_p = Viewer(project="p", admin=True)
+    assert await names(catalog, viewer=of_p, as_user=True) == ["mine", "public"]
+    assert await names(catalog, viewer=of_p) == ["mine", "ownerless", "public", "theirs"]
+    assert await names(catalog, viewer=ADMIN, as_user=True) == ["ownerless", "public"]
+    assert await names(catalog, viewer=Viewer(), as_user=True) == ["public"]
+
+
+@pytest.mark.parametrize(
+    ("least", "found"), [(0, ["declared", "measured", "unknown"]), (4, ["declared", "measured"]),
+                         (5, ["measured"])],
+)  # fmt: skip
+async def test_any_size_is_the_announced_one_before_there_is_data(
+    catalog: SqlCatalog, least: int, found: list[str]
+) -> None:
+    await catalog.create_image(image(name="unknown"))
+    await catalog.create_image(image(name="declared", declared_size=4))
+    filled = await uploaded(catalog)  # of 5 bytes
+    await catalog.change_image(filled.id, ImageChange(fields={"name": "measured"}))
+    conditions = [Condition(column="any_size", op="ge", value=least)]
+    assert await names(catalog, conditions=conditions) == found
+
+
+async def test_a_page_of_what_is_gone_goes_on_behind_what_is_gone(catalog: SqlCatalog) -> None:
+    made = [(await catalog.create_image(image())).id for _ in range(3)]
+    await catalog.delete_image(made[1])
+    every = ImageQuery(viewer=ADMIN, without=frozenset(), limit=1, sort=[("created_at", False)])
+    (second,) = await catalog.list_images(replace(every, marker=made[0]))
+    assert (second.id, second.status) == (made[1], Status.DELETED)
+    (third,) = await catalog.list_images(replace(every, marker=made[1]))
+    assert third.id == made[2]
+    with pytest.raises(Invalid):
+        await catalog.list_images(ImageQuery(viewer=ADMIN, marker=made[1]))
+
+
+@pytest.mark.parametrize("status", sorted(Status))
+async def test_what_is_gone_can_be_asked_for(catalog: SqlCatalog, status: Status) -> None:
+    image_id = (await in_status(catalog, status)).id
+    assert (await catalog.get_image_or_gone(image_id, ADMIN)).status is status
+    if status in GONE:
+        with pytest.raises(NotFound):
+            await catalog.get_image(image_id, ADMIN)
+
+
+async def test_what_is_gone_is_still_for_some_eyes_only(catalog: SqlCatalog) -> None:
+    new = image(owner="p", visibility=Visibility.PRIVATE)
+    image_id = (await catalog.create_image(new)).id
+    await catalog.delete_image(image_id)
+    assert (await catalog.get_image_or_gone(image_id, Viewer(project="p"))).gone
+    with pytest.raises(NotFound):
+        await catalog.get_image_or_gone(image_id, Viewer(project="q"))

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,35 @@ def test_a_page_of_the_list_walks_an_index(url: str, path: Path, marker: Image |
     assert "ix_images_created_at_id" in found
     assert "TEMP B-TREE" not in found
     assert "SCAN images\n" not in found + "\n"
+
+
+USERS = [
+    ImageQuery(viewer=Viewer(project="p"), member_status="all"),
+    ImageQuery(viewer=Viewer(project="p", admin=True), member_status="all", as_user=True),
+]
+SINCE = (Condition(column="updated_at", op="gt", value=1),)
+
+
+@pytest.mark.parametrize("conditions", [(), SINCE])
+@pytest.mark.parametrize("query", USERS)
+def test_a_users_list_looks_at_what_the_user_may_see_alone(
+    url: str, path: Path, query: ImageQuery, conditions: tuple[Condition, ...]
+) -> None:
+    upgrade(url)
+    found = plan(path, replace(query, conditions=conditions))
+    assert "ix_images_owner_created_at_id (owner=?)" in found
+    assert found.count("SEARCH images USING INDEX ix_images_visibility_created_at_id") == 1
+    assert "SEARCH image_members USING INDEX ix_image_members_member_status (member=?)" in found
+    assert "SEARCH images USING INDEX sqlite_autoindex_images_1 (id=?)" in found
+    assert "SCAN images" not in found
+
+
+@pytest.mark.parametrize("column", ["created_at", "updated_at"])
+def test_what_changed_since_a_time_is_found_by_that_time(url: str, path: Path, column: str) -> None:
+    upgrade(url)
+    viewer = Viewer(project="p", admin=True)
+    query = ImageQuery(viewer=viewer, conditions=SINCE, without=frozenset(), sort=[(column, False)])
+    assert "SEARCH images USING INDEX ix_images_updated_at_id (updated_at>?)" in plan(path, query)
 
 
 def test_a_list_by_name_searches_an_index(url: str, path: Path) -> None:

@@ -13,8 +13,10 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
+from tidegate.api import keys
 from tidegate.api.server import HttpServer
 from tidegate.app import gateway
+from tidegate.identity.base import Identity
 from tidegate.settings import HttpStore as HttpSettings
 from tidegate.settings import Settings
 from tidegate.stores.base import Store
@@ -122,8 +124,11 @@ class Gateway:
 
 
 @asynccontextmanager
-async def running(store: Store, folder: Path, **sections: Any) -> AsyncIterator[Gateway]:
-    """A gateway on one store (the caller's, open already) and a catalog in ``folder``."""
+async def running(
+    store: Store, folder: Path, *, identity: Identity | None = None, **sections: Any
+) -> AsyncIterator[Gateway]:
+    """A gateway on one store (the caller's, open already) and a catalog in ``folder``; who calls
+    is found by ``identity`` (None: as configured)."""
     settings = Settings.model_validate(
         {
             "catalog": {"url": f"sqlite:///{folder / 'tidegate.db'}"},
@@ -142,6 +147,8 @@ async def running(store: Store, folder: Path, **sections: Any) -> AsyncIterator[
             gateway(settings, {store.id: store, remote.id: remote}) as app,
             aiohttp.ClientSession(auto_decompress=False) as session,
         ):
+            if identity is not None:
+                app[keys.IDENTITY] = identity
             server = HttpServer(app, drain_timeout=1)
             await server.start(listener)
             yield Gateway(app, listener.getsockname()[1], session, store)

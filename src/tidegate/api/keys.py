@@ -11,6 +11,7 @@ from tidegate.identity.base import Identity
 from tidegate.services.activation import Activation
 from tidegate.services.downloads import Downloads
 from tidegate.services.images import Images
+from tidegate.services.members import Members
 from tidegate.services.uploads import Uploads
 from tidegate.settings import Settings
 
@@ -19,6 +20,7 @@ IDENTITY: web.AppKey[Identity] = web.AppKey("identity")
 ACTIVATION = web.AppKey("activation", Activation)
 IMAGES = web.AppKey("images", Images)
 UPLOADS = web.AppKey("uploads", Uploads)
+MEMBERS = web.AppKey("members", Members)
 DOWNLOADS = web.AppKey("downloads", Downloads)
 
 HOSTS: web.AppKey[frozenset[str] | None] = web.AppKey("hosts")

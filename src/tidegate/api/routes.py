@@ -3,8 +3,11 @@
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from tidegate.api import health, pictures, v1
+from tidegate.api import health, pictures
 from tidegate.api.body import continue_later
+from tidegate.api.v1 import images as v1
+from tidegate.api.v1 import lists as v1_lists
+from tidegate.api.v1 import members as v1_members
 from tidegate.api.v2 import actions, data, discovery, images, schemas
 
 _IMAGE = "/v2/images/{image_id}"
@@ -21,7 +24,6 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("*", "/versions", discovery.versions),
     ("*", "/versions/", discovery.versions),
     ("*", "/v1", discovery.choices),
-    ("*", "/v1/", discovery.choices),
     ("*", "/v2", discovery.choices),
     ("*", "/v2/", discovery.choices),
     ("POST", "/v2/images", images.create_image),
@@ -37,6 +39,15 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("PUT", f"{_IMAGE}/tags/{{tag}}", images.put_tag),
     ("DELETE", f"{_IMAGE}/tags/{{tag}}", images.delete_tag),
     ("GET", "/v2/schemas/{name}", schemas.show_schema),
+    ("GET", "/v1/", v1_lists.list_images),
+    ("GET", "/v1/images", v1_lists.list_images),
+    ("GET", "/v1/images/detail", v1_lists.list_details),
+    ("*", "/v1/images/detail", v1_lists.refuse_method),
+    ("GET", f"{_IMAGE_V1}/members", v1_members.list_members),
+    ("PUT", f"{_IMAGE_V1}/members", v1_members.put_members),
+    ("PUT", f"{_IMAGE_V1}/members/{{member}}", v1_members.put_member),
+    ("DELETE", f"{_IMAGE_V1}/members/{{member}}", v1_members.delete_member),
+    ("GET", "/v1/shared-images/{member}", v1_members.list_shared),
     ("GET", _IMAGE_V1, v1.get_image),
     ("HEAD", _IMAGE_V1, v1.head_image),
     ("DELETE", _IMAGE_V1, v1.delete_image),

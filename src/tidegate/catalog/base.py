@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from tidegate.domain.image import Image, Location
+from tidegate.domain.member import Member, MemberStatus
 from tidegate.domain.scrub import Copy
 from tidegate.domain.status import Event, Status
 from tidegate.domain.upload import Failure, Removal, Sent, Upload
@@ -82,9 +83,10 @@ class ImageChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
-    """One filter: ``column`` is an ``Image`` field, ``property:NAME`` or ``tag``; ``op`` is
-    ``eq ne gt ge lt le in``, or ``within`` and ``outside`` of [low, high); a null never matches.
-    Conditions are joined by and."""
+    """One filter: ``column`` is an ``Image`` field, ``property:NAME``, ``tag`` or ``any_size``
+    (the size, else what was declared of it, else 0); ``op`` is ``eq ne gt ge lt le in``, or
+    ``within`` and ``outside`` of [low, high); a null never matches. Conditions are joined by
+    and."""
 
     column: str
     op: str
@@ -99,10 +101,13 @@ class ImageQuery:
     that one; "all": everything the viewer may see. ``member_status``: of shared images, those
     where the viewer's membership has it ("all": any). ``sort`` is (column, descending) pairs;
     created_at and id are appended as tie-breakers. ``marker`` is the id of the last image of the
-    page before.
+    page before. ``as_user``: an admin is shown what a user of its project would be; of no
+    project: what is public or has no owner. ``without`` are statuses to leave out; without those
+    that are gone among them, the marker may be gone too.
     """
 
     viewer: Viewer
+    as_user: bool = False
     conditions: Sequence[Condition] = ()
     visibility: str | None = None
     member_status: str = "accepted"
@@ -129,6 +134,9 @@ class Catalog(Protocol):
 
     async def get_image(self, image_id: str, viewer: Viewer) -> Image:
         """One query. NotFound when absent, deleted or not for the viewer's eyes."""
+
+    async def get_image_or_gone(self, image_id: str, viewer: Viewer) -> Image:
+        """As ``get_image``, of images that are deleted or about to be as well."""
 
     async def list_images(self, query: ImageQuery) -> list[Image]:
         """Invalid when the marker is unknown to the viewer."""
@@ -161,6 +169,43 @@ class Catalog(Protocol):
     async def delete_image(self, image_id: str) -> list[Removal]:
         """DELETE: not when protected (Forbidden). Own bytes that no other image references are
         written down as removals in the same transaction and returned. NotFound."""
+
+    # members: each call is about an image whose record is not yet deleted, else NotFound
+
+    async def members_of(self, image_id: str) -> list[Member]:
+        """In the order in which they were first invited; none of an unknown image."""
+
+    async def get_member(self, image_id: str, project: str) -> Member:
+        """NotFound."""
+
+    async def put_member(
+        self,
+        image_id: str,
+        project: str,
+        *,
+        can_share: bool | None = None,
+        new: bool = False,
+        limit: int = -1,
+    ) -> Member:
+        """Invite a project (status pending, ``can_share`` False where None), again if it was
+        removed; change the ``can_share`` of one that is a member, unless that is None. Conflict:
+        ``new``, and it is a member. TooLarge: one more than ``limit`` (negative: none)."""
+
+    async def replace_members(
+        self, image_id: str, wanted: Mapping[str, bool | None], *, limit: int = -1
+    ) -> None:
+        """``put_member`` for each project and its ``can_share``, and remove all others: all or
+        nothing. TooLarge: members are added, to more than ``limit``."""
+
+    async def drop_member(self, image_id: str, project: str) -> None:
+        """NotFound, also when it is no member."""
+
+    async def set_member_status(self, image_id: str, project: str, status: MemberStatus) -> Member:
+        """NotFound, also when it is no member."""
+
+    async def shared_with(self, project: str, viewer: Viewer) -> list[Member]:
+        """The memberships of a project, as far as they concern the viewer: those in its own
+        images, or its own ones while the images are shared; an admin's: all."""
 
     # uploads: the attempts to fill an image
 

@@ -4,7 +4,7 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, exists, func, literal, or_, true
+from sqlalchemy import ColumnElement, Select, and_, exists, func, literal, or_, select, true
 from sqlalchemy.types import String
 
 from tidegate.catalog import tables as t
@@ -39,8 +39,12 @@ def image_page(query: ImageQuery, marker: Image | None) -> Select[Any]:
     keys = _keys(query)
     if marker is not None:
         statement = statement.where(_after(keys, marker))
+    # what changed since is little: to be sorted, and not found on a walk in order of the keys
+    changed = any(one.column == "updated_at" and one.op == "gt" for one in query.conditions)
     for column, descending in keys:
         ordered = _sortable(column)
+        if changed and column == "created_at":
+            ordered = func.coalesce(ordered, 0)
         statement = statement.order_by(ordered.desc() if descending else ordered.asc())
     return statement.limit(query.limit)
 
@@ -48,20 +52,24 @@ def image_page(query: ImageQuery, marker: Image | None) -> Select[Any]:
 def _seen(query: ImageQuery, project: ColumnElement[Any]) -> ColumnElement[bool]:
     i, m = t.images.c, t.members.c
     base: ColumnElement[bool] = true()
-    if not query.viewer.admin:
-        is_member = exists().where(m.image_id == i.id, m.member == project, m.deleted_at.is_(None))
+    own: ColumnElement[bool] = i.owner == project
+    if query.as_user and query.viewer.admin and query.viewer.project is None:
+        own = i.owner.is_(None)
+    if query.as_user or not query.viewer.admin:
+        # by a list of ids, which are few; coalesce keeps the planner from walking all shared ones
+        is_member = select(m.image_id).where(m.member == project, m.deleted_at.is_(None))
         if query.member_status != "all":
             is_member = is_member.where(m.status == query.member_status)
         base = or_(
-            i.owner == project,
+            own,
             i.visibility.in_([Visibility.PUBLIC, Visibility.COMMUNITY]),
-            and_(i.visibility == Visibility.SHARED, is_member),
+            and_(func.coalesce(i.visibility, "") == Visibility.SHARED, i.id.in_(is_member)),
         )
     match query.visibility:
-        case None if query.viewer.admin and query.viewer.project is None:
+        case None if query.viewer.admin and query.viewer.project is None and not query.as_user:
             return base
         case None:
-            return and_(base, or_(i.visibility != Visibility.COMMUNITY, i.owner == project))
+            return and_(base, or_(i.visibility != Visibility.COMMUNITY, own))
         case "all":
             return base
         case visibility:
@@ -81,6 +89,9 @@ def _holds(condition: Condition) -> ColumnElement[bool]:
         return exists().where(
             t.tags.c.image_id == t.images.c.id, compare(t.tags.c.tag, condition.value)
         )
+    if kind == "any_size":
+        i = t.images.c
+        return compare(func.coalesce(i.size, i.declared_size, 0), condition.value)
     return compare(t.images.c[condition.column], condition.value)
 
 

@@ -96,12 +96,12 @@ def visible_to(project: ColumnElement[Any], *, admin: bool) -> ColumnElement[boo
     )
 
 
-def one_image(*, admin: bool) -> Select[Any]:
-    """Parameters: ``id`` and ``project``."""
+def one_image(*, admin: bool, gone: bool = False) -> Select[Any]:
+    """Parameters: ``id`` and ``project``; ``gone``: of any status."""
     project: ColumnElement[Any] = bindparam("project", None, String())
     return image_query(None if admin else project).where(
         t.images.c.id == bindparam("id", None, String()),
-        t.images.c.status.not_in(sorted(GONE)),
+        true() if gone else t.images.c.status.not_in(sorted(GONE)),
         visible_to(project, admin=admin),
     )
 

@@ -1,10 +1,10 @@
 """The catalog on a SQL database."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from sqlalchemy import delete, select, text, update
 
-from tidegate.catalog import activation, adoptions, images, scrubs, uploads
+from tidegate.catalog import activation, adoptions, images, members, scrubs, uploads
 from tidegate.catalog import tables as t
 from tidegate.catalog.base import ImageChange, ImageQuery, Viewer
 from tidegate.catalog.engine import Database, compiled
@@ -12,11 +12,13 @@ from tidegate.catalog.query import image_page, unknown_marker
 from tidegate.catalog.rows import image_of, one_image, upload_of
 from tidegate.domain.errors import NotFound
 from tidegate.domain.image import Image
+from tidegate.domain.member import Member, MemberStatus
 from tidegate.domain.scrub import Copy
-from tidegate.domain.status import INITIAL, Event, Status
+from tidegate.domain.status import GONE, INITIAL, Event, Status
 from tidegate.domain.upload import Failure, Removal, Sent, Upload, UploadState
 
 ONE_IMAGE = {admin: compiled(one_image(admin=admin)) for admin in (True, False)}
+_ANY_IMAGE = {admin: compiled(one_image(admin=admin, gone=True)) for admin in (True, False)}
 
 
 class SqlCatalog:
@@ -44,7 +46,14 @@ class SqlCatalog:
             return await images.create(connection, image)
 
     async def get_image(self, image_id: str, viewer: Viewer) -> Image:
-        sql, constants = ONE_IMAGE[viewer.admin]
+        return await self._one(*ONE_IMAGE[viewer.admin], image_id, viewer)
+
+    async def get_image_or_gone(self, image_id: str, viewer: Viewer) -> Image:
+        return await self._one(*_ANY_IMAGE[viewer.admin], image_id, viewer)
+
+    async def _one(
+        self, sql: str, constants: Mapping[str, object], image_id: str, viewer: Viewer
+    ) -> Image:
         row = await self._database.hot_row(
             sql, {**constants, "id": image_id, "project": viewer.project}
         )
@@ -56,7 +65,8 @@ class SqlCatalog:
         marker = None
         if query.marker is not None:
             try:
-                marker = await self.get_image(query.marker, query.viewer)
+                known = self.get_image if query.without >= GONE else self.get_image_or_gone
+                marker = await known(query.marker, query.viewer)
             except NotFound:
                 raise unknown_marker(query.marker) from None
         rows = await self._database.rows(image_page(query, marker))
@@ -94,6 +104,52 @@ class SqlCatalog:
     async def delete_image(self, image_id: str) -> list[Removal]:
         async with self._database.transaction() as connection:
             return await images.remove(connection, image_id)
+
+    # members
+
+    async def members_of(self, image_id: str) -> list[Member]:
+        rows = await self._database.rows(members.of_image(image_id))
+        return [members.member_of(row) for row in rows]
+
+    async def get_member(self, image_id: str, project: str) -> Member:
+        rows = await self._database.rows(
+            members.of_image(image_id).where(t.members.c.member == project)
+        )
+        if not rows:
+            raise members.no_such_member(image_id, project)
+        return members.member_of(rows[0])
+
+    async def put_member(
+        self,
+        image_id: str,
+        project: str,
+        *,
+        can_share: bool | None = None,
+        new: bool = False,
+        limit: int = -1,
+    ) -> Member:
+        async with self._database.transaction() as connection:
+            return await members.put(
+                connection, image_id, project, can_share=can_share, new=new, limit=limit
+            )
+
+    async def replace_members(
+        self, image_id: str, wanted: Mapping[str, bool | None], *, limit: int = -1
+    ) -> None:
+        async with self._database.transaction() as connection:
+            await members.replace(connection, image_id, wanted, limit=limit)
+
+    async def drop_member(self, image_id: str, project: str) -> None:
+        async with self._database.transaction() as connection:
+            await members.drop(connection, image_id, project)
+
+    async def set_member_status(self, image_id: str, project: str, status: MemberStatus) -> Member:
+        async with self._database.transaction() as connection:
+            return await members.set_status(connection, image_id, project, status)
+
+    async def shared_with(self, project: str, viewer: Viewer) -> list[Member]:
+        rows = await self._database.rows(members.shared_with(project, viewer))
+        return [members.member_of(row) for row in rows]
 
     # uploads
 

@@ -71,6 +71,7 @@ images = Table(
     Index(None, "created_at", "id"),
     Index(None, "owner", "created_at", "id"),
     Index(None, "visibility", "created_at", "id"),
+    Index(None, "updated_at", "id"),
     Index(None, "name"),
     Index(None, "status", "deleted_at"),
 )

@@ -21,6 +21,7 @@ from tidegate.domain.errors import (
     Forbidden,
     Invalid,
     NotFound,
+    ObjectMissing,
     StoreBroke,
     StoreError,
     TooLarge,
@@ -134,6 +135,25 @@ class Images:
             raise NotFound(f"No image found with ID {image_id}")
         return image
 
+    async def show_v1(self, caller: Caller, image_id: str) -> Image:
+        """As ``show``; an admin is shown what is gone as well."""
+        known = self._catalog.get_image_or_gone if caller.is_admin else self._catalog.get_image
+        image = await known(image_id, _viewer(caller))
+        if not self._policy.allows(caller, "get_image", image):
+            raise NotFound(f"No image found with ID {image_id}")
+        return image
+
+    async def for_v1(self, caller: Caller, image_id: str, *actions: str) -> Image:
+        """The image (``show_v1``), if the caller may take these actions on it. Forbidden: it may
+        not, and the image is public or its own; NotFound for any other."""
+        image = await self.show_v1(caller, image_id)
+        if all(self._policy.allows(caller, action, image) for action in actions):
+            return image
+        own = caller.project is not None and caller.project == image.owner
+        if own or image.visibility is Visibility.PUBLIC:
+            raise Forbidden(f"Forbidden to change or delete image: {image_id}")
+        raise NotFound(f"No image found with ID {image_id}")
+
     async def page(self, caller: Caller, query: ImageQuery) -> Page:
         """``query.viewer`` is replaced by the caller's."""
         self._policy.require(caller, "get_images")
@@ -144,26 +164,14 @@ class Images:
 
     async def create(self, caller: Caller, new: NewImage) -> Image:
         """Born queued; active when it is empty or comes with a location. Forbidden, Invalid,
-        TooLarge, LocationRefused, Conflict; nothing is made then."""
-        owner = new.owner if new.owner_given else caller.project
-        image = Image(
-            id=new.id or str(uuid4()),
-            owner=owner,
-            visibility=new.visibility,
-            properties=new.properties,
-            tags=new.tags,
-            **new.fields,
-        )
-        if not caller.is_admin and owner != caller.project:
-            raise Forbidden(f"You are not permitted to create images owned by {owner!r}.")
-        self._policy.require(caller, "add_image", image)
-        self._check_visibility(caller, image, new.visibility)
-        self._check_quotas(image)
+        TooLarge, LocationRefused, NotFound (the location's data), Conflict; nothing is made
+        then."""
+        image = self.check(caller, new)
         if new.location is not None:
             self._policy.require(caller, "set_image_location", image)
             self._need_formats(image)
             location, size = await self._register(
-                NewLocation(url=new.location), declared=new.size or None
+                NewLocation(url=new.location), declared=new.size or None, by_header=True
             )
             image = image._replace(
                 status=Status.ACTIVE,
@@ -179,25 +187,47 @@ class Images:
         log.info("image created", image=created.id, status=created.status)
         return created
 
+    def check(self, caller: Caller, new: NewImage, *actions: str) -> Image:
+        """The image that would be created, if the caller may, and take these actions on it.
+        Forbidden, TooLarge."""
+        owner = new.owner if new.owner_given else caller.project
+        image = Image(
+            id=new.id or str(uuid4()),
+            owner=owner,
+            visibility=new.visibility,
+            properties=new.properties,
+            tags=new.tags,
+            **new.fields,
+        )
+        if not caller.is_admin and owner != caller.project:
+            raise Forbidden(f"You are not permitted to create images owned by {owner!r}.")
+        self._policy.require(caller, "add_image", image)
+        self._check_visibility(caller, image, new.visibility)
+        for action in actions:
+            self._policy.require(caller, action, image)
+        self._check_quotas(image)
+        return image
+
     async def change(
         self,
         caller: Caller,
         image_id: str,
         edits: Sequence[Edit | LocationsEdit],
         *,
-        declared: Mapping[str, object] | None = None,
-        any_status: bool = False,
+        fields: Mapping[str, object] | None = None,
+        only_in: frozenset[Status] | None = None,
     ) -> Image:
-        """Apply all of the edits in order, or none. ``declared`` are announcements of data to
-        come (API v1: ``declared_size``, ``declared_checksum``); ``any_status``: formats may
-        change in every status (API v1). NotFound, Forbidden, Conflict, Invalid, TooLarge,
-        LocationRefused, StoreError."""
-        image = await self.show(caller, image_id)
-        if not edits and not declared:
+        """Apply all of the edits in order, or none. ``fields`` are columns that API v1 alone
+        writes (``declared_size``, ``virtual_size``, …), and ``only_in`` the statuses in which it
+        does: formats may then change in each of them, and an admin may change what is gone.
+        NotFound, Forbidden, Conflict, Invalid, TooLarge, LocationRefused, StoreError."""
+        any_status = only_in is not None
+        image = await (self.show_v1 if any_status else self.show)(caller, image_id)
+        if not edits and not any_status:
             return image
         change = _Draft(image, any_status=any_status)
         located = [edit for edit in edits if isinstance(edit, LocationsEdit)]
-        if len(located) < len(edits) or declared:
+        if len(located) < len(edits) or any_status:
             self._policy.require(caller, "modify_image", image)
         for edit in edits:
             if isinstance(edit, Edit):
@@ -212,11 +242,11 @@ class Images:
         changed, removals = await self._catalog.change_image(
             image_id,
             ImageChange(
-                fields={**change.fields, **(declared or {})},
+                fields={**change.fields, **(fields or {})},
                 put=change.put,
                 drop=frozenset(change.drop),
                 tags=change.tags,
-                only_in=FORMATS_OPEN if change.formats_bound else None,
+                only_in=FORMATS_OPEN if change.formats_bound else only_in,
                 max_properties=self._quotas.properties,
                 locations=locations,
             ),
@@ -235,7 +265,8 @@ class Images:
         await self._catalog.drop_tag(image_id, tag)
 
     async def delete(self, caller: Caller, image_id: str) -> None:
-        """The record first, then the bytes; what a store refuses is the janitor's."""
+        """The record first, then the bytes; what a store refuses is the janitor's. NotFound,
+        Forbidden."""
         image = await self.show(caller, image_id)
         self._policy.require(caller, "delete_image", image)
         removals = await self._catalog.delete_image(image_id)
@@ -318,7 +349,7 @@ class Images:
         steps: list[LocationEdit] = []
         known = image.size if edit.size is None else edit.size
         for at, value in enumerate(edit.values):
-            location, known = await self._register(value, declared=known)
+            location, known = await self._register(value, declared=known, by_header=edit.by_header)
             steps.append(
                 AddLocation(
                     location=location,
@@ -329,8 +360,11 @@ class Images:
             )
         return steps
 
-    async def _register(self, new: NewLocation, *, declared: int | None) -> tuple[Location, int]:
-        """The location, judged but not read, and its size in bytes."""
+    async def _register(
+        self, new: NewLocation, *, declared: int | None, by_header: bool = False
+    ) -> tuple[Location, int]:
+        """The location, judged but not read, and its size in bytes. NotFound: ``by_header``, and
+        there is nothing at it."""
         if not new.url:
             raise Invalid("External source should not be empty")
         self._remote.check(new.url)
@@ -339,6 +373,8 @@ class Images:
             try:
                 size = (await self._remote.look(new.url)).size
             except StoreError as error:
+                if by_header and isinstance(error, ObjectMissing):
+                    raise NotFound(f"External source not found: {error.reason}.") from error
                 raise Invalid(f"Invalid location: {error.reason}.") from error
         if size is None:
             raise StoreBroke(self._remote.id, "the source does not say how long the data is")

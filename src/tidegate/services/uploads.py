@@ -132,8 +132,7 @@ class Uploads:
         """
         image = await self._catalog.get_image(image_id, _viewer(caller))
         self._policy.require(caller, "upload_image", image)
-        if image.was_active and not (caller.is_admin or self._locations.allow_refill):
-            raise Conflict("The image was active before; its data cannot be replaced.")
+        self.refuse_refill(caller, image)
         expected = _with_declared(expected, image)
         size = expected.length if expected.size is None else expected.size
         store = self.admit(size, store_id=store_id)
@@ -177,6 +176,11 @@ class Uploads:
             finally:
                 self._catalog.let_go(attempt)
                 self._count(-1)
+
+    def refuse_refill(self, caller: Caller, image: Image) -> None:
+        """Conflict: the image had data once, and this caller may not give it other."""
+        if image.was_active and not (caller.is_admin or self._locations.allow_refill):
+            raise Conflict("The image was active before; its data cannot be replaced.")
 
     def _count(self, change: int) -> None:
         self._running += change

@@ -1,18 +1,20 @@
 """Metadata of the Image API v1: ``x-image-meta-*`` headers, read and written."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from multidict import MultiMapping
 
-from tidegate.domain.errors import Invalid
+from tidegate.api.v2.patch import READ_ONLY
+from tidegate.domain.errors import Forbidden, Invalid, Unsupported
 from tidegate.domain.image import CONTAINER_FORMATS, DISK_FORMATS, Image, Visibility
 from tidegate.domain.status import Status
-from tidegate.services.images import property_name
+from tidegate.services.images import BASE_FIELDS, property_name
 
 PREFIX = "x-image-meta-"
 _PROPERTY = f"{PREFIX}property-"
@@ -30,6 +32,9 @@ _FORMATS = {"disk_format": (*DISK_FORMATS,), "container_format": (*CONTAINER_FOR
 _BOOLEANS = frozenset({"is_public", "protected"})
 _COLUMNS = ("name", "disk_format", "container_format", "min_disk", "min_ram", "protected",
             "virtual_size")  # fmt: skip
+_FIELDS = frozenset({*BASE_FIELDS, *READ_ONLY, "tags", "locations"})
+_UNFILLED = frozenset({Status.QUEUED, Status.SAVING, Status.UPLOADING, Status.IMPORTING,
+                       Status.KILLED})  # fmt: skip
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _MD5 = re.compile(r"[0-9a-fA-F]{32}")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -63,15 +68,16 @@ def read_meta(headers: MultiMapping[str]) -> Meta:
     """Invalid, Forbidden: an unknown header, or a value that cannot be one."""
     given: dict[str, Any] = {}
     properties: dict[str, str | None] = {}
+    decode = _unquoted if _quotes(headers) else str.strip
     for header, raw in headers.items():
-        name = header.lower()
+        name = decode(header).lower()
         if name == _COPY_FROM:
             raise Invalid("x-glance-api-copy-from is not offered by this server.")
         if not name.startswith(PREFIX):
             continue
-        value = _text(name, raw)
+        value = _text(name, decode(raw))
         if name.startswith(_PROPERTY):
-            properties[property_name(_field(name, _PROPERTY))] = value or None
+            properties[_property(_field(name, _PROPERTY))] = value or None
         else:
             field = _field(name, PREFIX)
             if field not in _IGNORED:
@@ -93,12 +99,12 @@ def write_meta(image: Image) -> dict[str, str]:
 
 
 def image_v1(image: Image) -> dict[str, Any]:
-    """The 18 keys of an image; times in UTC with microseconds and no zone."""
-    size = image.size
-    if image.status is Status.QUEUED:
+    """The 18 keys of an image; times in UTC with microseconds and no zone. Of an image without
+    data: what was announced of it."""
+    size, checksum = image.size, image.checksum
+    if size is None:
         size = image.declared_size or 0
-    checksum = image.checksum
-    if image.status is Status.QUEUED:
+    if checksum is None and image.status in _UNFILLED:
         checksum = image.declared_checksum
     return {
         "id": image.id,
@@ -126,12 +132,40 @@ def image_v1(image: Image) -> dict[str, Any]:
     }
 
 
+@contextmanager
+def never_415() -> Iterator[None]:
+    """v1 knows no 415: what is not supported is Invalid."""
+    try:
+        yield
+    except Unsupported as error:
+        raise Invalid(error.message) from error
+
+
+def _property(name: str) -> str:
+    """Forbidden: one that API v2 would take for a field; Invalid."""
+    if not name:
+        raise Invalid("A property needs a name.")
+    if name in _FIELDS:
+        raise Forbidden(f"Attribute '{name}' is reserved.")
+    return property_name(name)
+
+
 def _field(header: str, prefix: str) -> str:
     return header.removeprefix(prefix).replace("-", "_")
 
 
-def _text(header: str, raw: str) -> str:
-    value = raw.strip()
+def _quotes(headers: MultiMapping[str]) -> bool:
+    """Whether the client writes metadata with percent signs, as parts of a URL: glanceclient
+    does, and nobody else."""
+    return headers.get("User-Agent", "").startswith("python-glanceclient")
+
+
+def _unquoted(text: str) -> str:
+    return unquote(text, errors="surrogateescape")
+
+
+def _text(header: str, value: str) -> str:
+    value = value.strip()
     if any("\ud800" <= char <= "\udfff" for char in value) or _NOT_PLAIN.search(value):
         raise Invalid(f"The value of {header} must be UTF-8 without control characters.")
     return value
@@ -154,6 +188,8 @@ def _value(header: str, field: str, text: str) -> Any:
 def _check_text(field: str, text: str) -> str | None:
     if field == "name" and len(text) > 255:
         raise Invalid(f"Image name too long: {len(text)}")
+    if field == "owner" and len(text) > 255:
+        raise Invalid("The owner must not be longer than 255 characters.")
     if field == "id" and not _UUID.fullmatch(text):
         raise Invalid("The image's id must be a UUID.")
     if field == "checksum" and text and not _MD5.fullmatch(text):
