@@ -17,6 +17,7 @@ POINTS = {
     "before_claim", "after_claim", "after_create", "after_create_recorded", "after_part",
     "before_complete", "after_complete", "after_verify", "before_commit", "after_commit",
     "answer_half_sent", "abort_mid", "del_committed", "del_store_done", "reap_mid",
+    "scrub_mid", "scrub_removed", "purge_mid",
 }  # fmt: skip
 
 

@@ -18,8 +18,11 @@ from tidegate.domain.errors import StoreError, TidegateError
 from tidegate.domain.policy import Policy
 from tidegate.domain.status import Event
 from tidegate.identity.base import Anyone
+from tidegate.jobs.purger import Purger
 from tidegate.jobs.reaper import Reaper
 from tidegate.jobs.runner import Runner
+from tidegate.jobs.scrubber import Scrubber
+from tidegate.services.deleting import Deleting
 from tidegate.services.downloads import Downloads
 from tidegate.services.images import Images
 from tidegate.services.reaping import Reaping
@@ -132,9 +135,17 @@ async def gateway(
             quotas=settings.quotas,
             locations=settings.locations,
             max_size=settings.uploads.max_image_size,
+            delayed=settings.deletion.delayed,
         )
         app[keys.READY] = lambda: _ready(catalog, stores[settings.default_store])
-        runner = Runner([Reaper(reaping, removals, lease=lease)])
+        deleting = Deleting(catalog, removals, settings=settings.deletion, lease=lease)
+        runner = Runner(
+            [
+                Reaper(reaping, removals, lease=lease),
+                Scrubber(deleting, catalog, delay=settings.deletion.delay),
+                Purger(deleting, catalog, after=settings.deletion.purge_after),
+            ]
+        )
         runner.start()
         stack.push_async_callback(runner.close)
         stack.push_async_callback(uploads.wait_for_idle)

@@ -38,6 +38,13 @@ BUFFER_BYTES = Gauge("tidegate_buffer_bytes", "Transfer memory in use", multipro
 STORE_CALLS = Counter(
     "tidegate_store_calls_total", "Calls to a store", ["store", "call", "outcome"]
 )
+REMOVALS_WAITING = Gauge(
+    "tidegate_removals_waiting", "Objects that are still to go from a store", ["store"],
+    multiprocess_mode="mostrecent",
+)  # fmt: skip
+REMOVAL_FAILURES = Counter(
+    "tidegate_removal_failures_total", "Removals that a store refused", ["store"]
+)
 JANITOR = Counter("tidegate_janitor_total", "What the janitor mended", ["what"])
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()

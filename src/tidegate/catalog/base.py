@@ -146,9 +146,10 @@ class Catalog(Protocol):
     async def advance(self, image_id: str, event: Event) -> Image:
         """Apply an event that touches nothing but the status. NotFound, BadTransition."""
 
-    async def delete_image(self, image_id: str) -> list[Removal]:
+    async def delete_image(self, image_id: str, *, delayed: bool = False) -> list[Removal]:
         """DELETE: not when protected (Forbidden). Own bytes that no other image references are
-        written down as removals in the same transaction and returned. NotFound."""
+        written down as removals in the same transaction and returned. With ``delayed``,
+        DELETE_LATER for one that has data and may have it: nothing is removed yet. NotFound."""
 
     # uploads: the attempts to fill an image
 
@@ -211,6 +212,31 @@ class Catalog(Protocol):
     async def due_removals(self, *, lease: float, limit: int = 100) -> list[Removal]:
         """Removals whose time has come, reserved for this caller for ``lease`` seconds."""
 
+    async def removals_waiting(self) -> dict[str, int]:
+        """How many removals are written down and not done, by store."""
+
     async def removal_done(self, removal_id: int) -> None: ...
 
     async def removal_failed(self, removal_id: int, message: str, *, retry_in: float) -> None: ...
+
+
+class Deletions(Protocol):
+    """The catalog's other half of a delete: what the scrubber and the purger ask of it."""
+
+    async def begin_scrubs(
+        self, *, delay: float, lease: float, limit: int = 50
+    ) -> tuple[int, list[Removal]]:
+        """Of images pending_delete for ``delay`` seconds or longer, take some that nobody took:
+        how many. Their own bytes that no other image needs are written down as removals,
+        reserved for the caller for ``lease`` seconds."""
+
+    async def finish_scrubs(self, *, limit: int = 50) -> list[str]:
+        """SCRUB: images that were taken and whose bytes are gone become deleted; their ids."""
+
+    async def purge(self, *, after: float, limit: int = 50) -> int:
+        """Of images deleted for ``after`` seconds or longer nothing is kept but the id, which is
+        never used again. Not while bytes are to be removed, an attempt is open or a task runs.
+        How many; fewer than ``limit``: there are no more."""
+
+    async def take_turn(self, name: str, seconds: float) -> bool:
+        """True for one caller, and for the next one after ``seconds`` or a reboot."""

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import delete, select, text, update
+from sqlalchemy import delete, func, select, text, update
 
 from tidegate.catalog import images, uploads
 from tidegate.catalog import tables as t
 from tidegate.catalog.base import ImageChange, ImageQuery, Viewer
+from tidegate.catalog.deletions import SqlDeletions
 from tidegate.catalog.engine import Database, compiled
 from tidegate.catalog.query import image_page, unknown_marker
 from tidegate.catalog.rows import image_of, one_image, upload_of
@@ -18,7 +19,7 @@ from tidegate.domain.upload import Failure, Removal, Sent, Upload, UploadState
 ONE_IMAGE = {admin: compiled(one_image(admin=admin)) for admin in (True, False)}
 
 
-class SqlCatalog:
+class SqlCatalog(SqlDeletions):
     """See ``catalog.base.Catalog``. One instance is one holder of attempts: it remembers the
     fence of each attempt that it started or took over."""
 
@@ -77,9 +78,9 @@ class SqlCatalog:
         async with self._database.transaction() as connection:
             return await images.advance(connection, image_id, event)
 
-    async def delete_image(self, image_id: str) -> list[Removal]:
+    async def delete_image(self, image_id: str, *, delayed: bool = False) -> list[Removal]:
         async with self._database.transaction() as connection:
-            return await images.remove(connection, image_id)
+            return await images.remove(connection, image_id, self._database.clock, delayed=delayed)
 
     # uploads
 
@@ -165,6 +166,13 @@ class SqlCatalog:
     async def due_removals(self, *, lease: float, limit: int = 100) -> list[Removal]:
         async with self._database.transaction() as connection:
             return await uploads.reserve_removals(connection, self._database.clock, lease, limit)
+
+    async def removals_waiting(self) -> dict[str, int]:
+        c = t.removals.c
+        rows = await self._database.rows(
+            select(c.store, func.count().label("count")).group_by(c.store)
+        )
+        return {row["store"]: row["count"] for row in rows}
 
     async def removal_done(self, removal_id: int) -> None:
         async with self._database.transaction() as connection:
