@@ -18,10 +18,12 @@ from tidegate.domain.errors import StoreError, TidegateError
 from tidegate.domain.policy import Policy
 from tidegate.domain.status import Event
 from tidegate.identity.base import Anyone
+from tidegate.jobs.orphans import LOOK_AT_MOST, Orphans
 from tidegate.jobs.purger import Purger
 from tidegate.jobs.reaper import Reaper
 from tidegate.jobs.runner import Runner
 from tidegate.jobs.scrubber import Scrubber
+from tidegate.services.checking import Checking
 from tidegate.services.deleting import Deleting
 from tidegate.services.downloads import Downloads
 from tidegate.services.images import Images
@@ -148,6 +150,10 @@ async def gateway(
         )
         runner.start()
         stack.push_async_callback(runner.close)
+        checking = Checking(catalog, stores, removals, reaping)
+        rare = Runner([Orphans(checking, catalog)], deadline=LOOK_AT_MOST)
+        rare.start()
+        stack.push_async_callback(rare.close)
         stack.push_async_callback(uploads.wait_for_idle)
         yield app
 

@@ -5,7 +5,6 @@ cannot judge them. While it is the same one that saw the step begin, it decides,
 wall clock matters; after a reboot nothing is left but the wall clock's moment.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, delete, exists, insert, literal, or_, select, update
@@ -13,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tidegate.catalog import images, uploads
 from tidegate.catalog import tables as t
+from tidegate.catalog.checks import images_children
 from tidegate.catalog.engine import Clock, Database
 from tidegate.catalog.images import DELETED, REMOVING, WAITING
 from tidegate.catalog.rows import moment, now
@@ -117,7 +117,7 @@ async def _purge(connection: AsyncConnection, clock: Clock, after: float, limit:
     if ids:
         await connection.execute(insert(t.tombstones), [{"id": image_id} for image_id in ids])
         await connection.execute(delete(t.tasks).where(k.image_id.in_(ids)))
-        for column in _pointing_at_images():
+        for column in images_children():
             await connection.execute(delete(column.table).where(column.in_(ids)))
         await connection.execute(delete(t.images).where(t.images.c.id.in_(ids)))
     return len(ids)
@@ -140,12 +140,3 @@ def _owed(keys: Any) -> ColumnElement[bool]:
         .where(keys.c.image_id == _d.image_id)
         .correlate(t.deletions)
     )
-
-
-def _pointing_at_images() -> Sequence[Any]:
-    return [
-        key.parent
-        for table in t.metadata.sorted_tables
-        for key in table.foreign_keys
-        if key.column is t.images.c.id
-    ]

@@ -7,6 +7,7 @@ from sqlalchemy import delete, func, select, text, update
 from tidegate.catalog import images, uploads
 from tidegate.catalog import tables as t
 from tidegate.catalog.base import ImageChange, ImageQuery, Viewer
+from tidegate.catalog.checks import SqlChecks
 from tidegate.catalog.deletions import SqlDeletions
 from tidegate.catalog.engine import Database, compiled
 from tidegate.catalog.query import image_page, unknown_marker
@@ -19,7 +20,7 @@ from tidegate.domain.upload import Failure, Removal, Sent, Upload, UploadState
 ONE_IMAGE = {admin: compiled(one_image(admin=admin)) for admin in (True, False)}
 
 
-class SqlCatalog(SqlDeletions):
+class SqlCatalog(SqlDeletions, SqlChecks):
     """See ``catalog.base.Catalog``. One instance is one holder of attempts: it remembers the
     fence of each attempt that it started or took over."""
 

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from tidegate.cli import bench, catalog, check, image, serve
+from tidegate.cli import bench, catalog, check, fsck, image, serve
 from tidegate.domain.errors import TidegateError
 from tidegate.server import StartError, say
 from tidegate.settings import SettingsError
@@ -19,6 +19,7 @@ app = typer.Typer(
 app.command()(serve.serve)
 app.command()(serve.dev)
 app.command()(check.check)
+app.command()(fsck.fsck)
 app.command()(bench.bench)
 app.add_typer(image.app, name="image")
 app.add_typer(catalog.app, name="db")
