@@ -40,11 +40,13 @@ class Deleting:
             taken, removals = await self._catalog.begin_scrubs(
                 delay=self._settings.delay, lease=self._lease, limit=_PAGE
             )
-            kill_point("scrub_mid")
+            if taken:
+                kill_point("scrub_mid")
             done = await self._removals.carry_out(removals)
+            if taken:
+                kill_point("scrub_removed")
             if taken < _PAGE or done < len(removals):
                 break
-        kill_point("scrub_removed")
         scrubbed = 0
         for _ in range(PAGES_AT_A_TIME):
             ids = await self._catalog.finish_scrubs(limit=_PAGE)
@@ -61,7 +63,8 @@ class Deleting:
         purged = 0
         for _ in range(PAGES_AT_A_TIME):
             count = await self._catalog.purge(after=self._settings.purge_after, limit=_PAGE)
-            kill_point("purge_mid")
+            if count:
+                kill_point("purge_mid")
             purged += count
             telemetry.JANITOR.labels("record purged").inc(count)
             if count < _PAGE:
