@@ -170,6 +170,17 @@ async def test_data_that_is_not_ours_stays(catalog: SqlCatalog) -> None:
     assert await catalog.finish_scrubs() == [found.id]
 
 
+async def test_a_location_edit_leaves_data_that_another_image_uses(catalog: SqlCatalog) -> None:
+    found = await uploaded(catalog)
+    sharing = await catalog.create_image(
+        image(status=Status.ACTIVE, size=5, locations=found.locations)
+    )
+    edit = ImageChange(locations=[RemoveLocation(0)])
+    assert (await catalog.change_image(found.id, edit))[1] == []
+    await catalog.delete_image(sharing.id, delayed=True)
+    assert len((await catalog.begin_scrubs(delay=0, lease=60))[1]) == 1
+
+
 # the clocks
 
 

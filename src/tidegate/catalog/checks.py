@@ -170,7 +170,7 @@ class SqlChecks:
                             _i.status.in_(sorted(row.sources)),
                             ~_is_filled(),
                         )
-                        .values(status=row.target.value, claim=None, updated_at=now())
+                        .values(status=row.target.value, claim=None, size=None, updated_at=now())
                     )
                 case "removal":
                     await connection.execute(

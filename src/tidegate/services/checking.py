@@ -228,25 +228,25 @@ class Checking:
 
     async def _catalogs_own(self, repair: bool) -> AsyncIterator[Finding]:
         flaws = await self._catalog.flaws(older_than=self._grace)
-        stale: list[Flaw] = []
-        after: str | None = ""
-        while after is not None:
-            after, ids = await self._catalog.stale_copies(after, limit=_PAGE)
-            stale += [
-                Flaw("copies", image_id, "an image whose row differs from its tables")
-                for image_id in ids
-            ]
-        left = {*flaws, *stale}
-        if repair and left:
+        left = set(flaws)
+        if repair and flaws:
             if any(flaw.what == "lease" for flaw in flaws):
                 await self._reaping.reap()
-            for flaw in (*flaws, *stale):
+            for flaw in flaws:
                 await self._catalog.mend(flaw)
             await self._removals.carry_out_due()
             left = set(await self._catalog.flaws(older_than=self._grace))
-        for flaw in (*flaws, *stale):
-            done = "mended" if repair and flaw not in left else ""
+        for flaw in flaws:
+            done = "mended" if flaw not in left else ""
             yield Finding(flaw.what, flaw.subject, flaw.detail, done=done)
+        after: str | None = ""
+        while after is not None:
+            after, ids = await self._catalog.stale_copies(after, limit=_PAGE)
+            for image_id in ids:
+                flaw = Flaw("copies", image_id, "an image whose row differs from its tables")
+                if repair:
+                    await self._catalog.mend(flaw)
+                yield Finding(flaw.what, image_id, flaw.detail, done="mended" if repair else "")
 
     def _is_old(self, moment: float | None) -> bool:
         return moment is None or moment <= time.time() - self._grace
