@@ -304,6 +304,25 @@ async def test_a_running_upload_is_left_alone_however_old(place: Place) -> None:
     assert await unfinished(place.store) == [(writing_to.key, writing.upload_id)]
 
 
+async def test_while_an_attempt_is_open_its_object_is_its_holders(place: Place) -> None:
+    upload = await place.claimed()
+    await place.store.put(upload.key, part_of(DATA))
+    await place.catalog.delete_image(upload.image_id)
+    assert await place.check(repair=True, remove_unknown=True) == []
+    assert await objects(place.store) == {upload.key: len(DATA)}
+
+
+@pytest.mark.parametrize("event", [Event.STAGE, Event.IMPORT])
+async def test_objects_of_an_import_are_its_own(place: Place, event: Event) -> None:
+    image = await place.catalog.create_image(Image(id=str(uuid4())))
+    await place.catalog.advance(image.id, event)
+    key = f"{image.id}/{uuid4().hex}"
+    await place.store.put(key, part_of(DATA))
+    await place.store.begin(key)
+    assert await place.check(repair=True, remove_unknown=True) == []
+    assert await objects(place.store) == {key: len(DATA)}
+
+
 async def test_an_object_that_waits_for_its_removal_is_needed_no_less(place: Place) -> None:
     later = await place.active()
     await place.catalog.delete_image(later.id, delayed=True)

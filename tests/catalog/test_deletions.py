@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from sqlalchemy import create_engine, insert, select
+from sqlalchemy import create_engine, insert, select, update
 from tests.catalog.test_contract import (
     ADMIN,
     BROKEN,
@@ -313,6 +313,20 @@ async def test_an_image_that_waits_is_not_purged(catalog: SqlCatalog) -> None:
     await scrubbed(catalog)
     assert await catalog.purge(after=60) == 0  # counted from when it became deleted
     assert await catalog.purge(after=0) == 1
+
+
+async def test_the_wait_for_the_purge_begins_when_the_data_is_gone(
+    catalog: SqlCatalog, url: str
+) -> None:
+    await in_status(catalog, Status.PENDING_DELETE)
+    for removal in (await catalog.begin_scrubs(delay=0, lease=60))[1]:
+        await catalog.removal_done(removal.id)
+    engine = create_engine(url)
+    with engine.begin() as connection:  # it took the store long
+        connection.execute(update(tables.deletions).values(tick=tables.deletions.c.tick - 100))
+    engine.dispose()
+    await catalog.finish_scrubs()
+    assert await catalog.purge(after=60) == 0
 
 
 async def test_a_purge_goes_in_pages(catalog: SqlCatalog) -> None:
