@@ -26,6 +26,7 @@ FLOORS = {
     "cli": 5,
     "client": 5,
     "check": 5,
+    "fsck": 5,
     "children": 5,
     "dev": 5,
     "bench": 5,

@@ -19,11 +19,16 @@ from tidegate.domain.policy import Policy
 from tidegate.domain.status import Event
 from tidegate.identity.base import Anyone, Identity
 from tidegate.identity.tokens import Tokens
+from tidegate.jobs.orphans import LOOK_AT_MOST, Orphans
+from tidegate.jobs.purger import Purger
 from tidegate.jobs.reaper import Reaper
 from tidegate.jobs.runner import Job, Runner
+from tidegate.jobs.scrub import Scrub
 from tidegate.jobs.scrubber import Scrubber
 from tidegate.jobs.watcher import Watcher
 from tidegate.services.activation import Activation
+from tidegate.services.checking import Checking
+from tidegate.services.deleting import Deleting
 from tidegate.services.downloads import Downloads
 from tidegate.services.images import Images
 from tidegate.services.members import Members
@@ -145,13 +150,24 @@ async def gateway(
             quotas=settings.quotas,
             locations=settings.locations,
             max_size=settings.uploads.max_image_size,
+            delayed=settings.deletion.delayed,
         )
         app[keys.MEMBERS] = Members(catalog, policy, quotas=settings.quotas)
         app[keys.READY] = lambda: _ready(catalog, stores[settings.default_store])
-        jobs += [Reaper(reaping, removals, lease=lease), Watcher(downloads.watch)]
+        deleting = Deleting(catalog, removals, settings=settings.deletion, lease=lease)
+        jobs += [
+            Reaper(reaping, removals, lease=lease),
+            Watcher(downloads.watch),
+            Scrubber(deleting, catalog, delay=settings.deletion.delay),
+            Purger(deleting, catalog, after=settings.deletion.purge_after),
+        ]
         runner = Runner(jobs)
         runner.start()
         stack.push_async_callback(runner.close)
+        checking = Checking(catalog, stores, removals, reaping)
+        rare = Runner([Orphans(checking, catalog)], deadline=LOOK_AT_MOST)
+        rare.start()
+        stack.push_async_callback(rare.close)
         if settings.scrub.rate:
             scrubbing = Scrubbing(
                 catalog,
@@ -164,7 +180,7 @@ async def gateway(
                 node=node,
             )
             # a look lasts as long as the slowest reading of all images
-            slow = Runner([Scrubber(scrubbing, older_than=settings.scrub.every)], deadline=None)
+            slow = Runner([Scrub(scrubbing, older_than=settings.scrub.every)], deadline=None)
             slow.start()
             stack.push_async_callback(slow.close)
             stack.callback(scrubbing.stop)

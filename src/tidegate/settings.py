@@ -123,6 +123,12 @@ class Locations(Branch):
     allow_refill: bool = False
 
 
+class Deletion(Branch):
+    delayed: bool = False
+    delay: Duration = 7 * 86400.0
+    purge_after: Duration = 30 * 86400.0
+
+
 class Fetch(Branch):
     allow: tuple[str, ...] = ()
 
@@ -186,6 +192,7 @@ class Settings(Branch):
     uploads: Uploads = Uploads()
     downloads: Downloads = Downloads()
     locations: Locations = Locations()
+    deletion: Deletion = Deletion()
     fetch: Fetch = Fetch()
     quotas: Quotas = Quotas()
     scrub: Scrub = Scrub()

@@ -40,6 +40,13 @@ STORE_CALLS = Counter(
 )
 SCRUBBED = Counter("tidegate_scrubbed_total", "Stored copies read again", ["verdict"])
 SCRUBBED_BYTES = Counter("tidegate_scrubbed_bytes_total", "Bytes read again from the stores")
+REMOVALS_WAITING = Gauge(
+    "tidegate_removals_waiting", "Objects that are still to go from a store", ["store"],
+    multiprocess_mode="mostrecent",
+)  # fmt: skip
+REMOVAL_FAILURES = Counter(
+    "tidegate_removal_failures_total", "Removals that a store refused", ["store"]
+)
 JANITOR = Counter("tidegate_janitor_total", "What the janitor mended", ["what"])
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()

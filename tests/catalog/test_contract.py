@@ -119,7 +119,9 @@ async def in_status(catalog: SqlCatalog, status: Status) -> Image:
         case Status.IMPORTING:
             return await catalog.advance((await catalog.create_image(image())).id, Event.IMPORT)
         case Status.PENDING_DELETE:
-            return await catalog.advance((await uploaded(catalog)).id, Event.DELETE_LATER)
+            found = await uploaded(catalog)
+            await catalog.delete_image(found.id, delayed=True)
+            return found._replace(status=status)
         case Status.DELETED:
             found = await uploaded(catalog)
             await catalog.delete_image(found.id)

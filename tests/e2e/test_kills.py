@@ -6,7 +6,9 @@ of the image.
 
 import io
 import random
+import sqlite3
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from uuid import uuid4
 
@@ -205,6 +207,39 @@ async def test_a_janitor_that_dies_at_its_work_is_followed_by_another(
             if point == "after_claim":
                 await gate.wait_for_status(image_id, "killed", within=T)
             await clean(bucket, image_id)
+
+
+@pytest.mark.parametrize("point", ["scrub_mid", "scrub_removed", "del_store_done", "purge_mid"])
+async def test_a_scrubber_or_purger_that_dies_is_followed_by_another(
+    seaweedfs: SeaweedFS, session: aiohttp.ClientSession, tmp_path: Path, point: str
+) -> None:
+    with Bucket(seaweedfs) as bucket:
+        deletion = {"delayed": True, "delay": "500ms", "purge_after": "500ms"}
+        path = bucket.configure(tmp_path, uploads={"lease": f"{LEASE}s"}, deletion=deletion)
+        with Server(tmp_path, "--config", str(path)) as server:
+            server.kill()
+            server.start(TIDEGATE_KILL=f"{point}:1")
+            gate = Remote(server.port, session)
+            image_id, kept = await gate.active(BIG), await gate.active(SMALL)
+            assert (await gate.ask("DELETE", f"/v2/images/{image_id}")).status == 204
+            assert len(bucket.of(image_id)) == 1
+            wait_for(lambda: server.log.count("ended (-9)") >= 1, "a janitor to die", within=T)
+            server.kill()
+            server.start()
+            await clean(bucket, image_id)
+            wait_for(lambda: tables_that_know(tmp_path, image_id) == ["tombstones"], "the purge", T)
+            assert (await gate.ask("POST", "/v2/images", json={"id": image_id})).status == 409
+            assert (await gate.ask("GET", f"/v2/images/{kept}/file")).body == SMALL
+
+
+def tables_that_know(folder: Path, image_id: str) -> list[str]:
+    with closing(sqlite3.connect(folder / "tidegate.db")) as connection:
+        found = []
+        for table, column in (("images", "id"), ("uploads", "image_id"), ("tombstones", "id")):
+            query = f"SELECT 1 FROM {table} WHERE {column} = ?"
+            if connection.execute(query, (image_id,)).fetchone():
+                found.append(table)
+    return found
 
 
 async def test_random_kills(seaweedfs: SeaweedFS, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from tidegate.domain.image import Image, Location
 from tidegate.domain.scrub import Verdict
 from tidegate.domain.status import Event, Status
 from tidegate.domain.upload import UploadState
-from tidegate.jobs.scrubber import Scrubber
+from tidegate.jobs.scrub import Scrub
 from tidegate.seaweedfs import SeaweedFS
 from tidegate.services import scrubbing as module
 from tidegate.services.removals import Removals
@@ -534,22 +534,22 @@ async def test_a_swap_whose_answer_was_lost_may_be_said_again(scrubs: Scrubs) ->
 
 async def test_the_job_leaves_alone_what_was_seen_lately(scrubs: Scrubs) -> None:
     image = await scrubs.mirrored()
-    job = Scrubber(scrubs.scrubbing(), older_than=0)
+    job = Scrub(scrubs.scrubbing(), older_than=0)
     assert await job.once() == 0
     await scrubs.flip(image)
-    assert await Scrubber(scrubs.scrubbing(), older_than=3600).once() == 0
-    assert await Scrubber(scrubs.scrubbing(), older_than=0).once() == 1
+    assert await Scrub(scrubs.scrubbing(), older_than=3600).once() == 0
+    assert await Scrub(scrubs.scrubbing(), older_than=0).once() == 1
 
 
 async def test_the_job_does_not_read_again_and_again_what_is_wrong(scrubs: Scrubs) -> None:
     image = await scrubs.active()
     await scrubs.flip(image)
-    job = Scrubber(scrubs.scrubbing(), older_than=0)
+    job = Scrub(scrubs.scrubbing(), older_than=0)
     await job.once()
     scrubs.world.store.calls.clear()
     await job.once()
     assert scrubs.world.store.calls == []
-    await Scrubber(scrubs.scrubbing(), older_than=0).once()  # another process
+    await Scrub(scrubs.scrubbing(), older_than=0).once()  # another process
     assert scrubs.world.store.calls != []
 
 

@@ -1,6 +1,7 @@
 """What every store promises; those that only read pass the reading half."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -368,3 +369,28 @@ async def test_keys_are_listed_by_prefix(store: Store) -> None:
     where = await by_put(store, b"hello")
     await by_put(store, b"other")
     assert [found async for found in store.keys(where[:36])] == [(where, 5)]
+
+
+@writers
+async def test_a_look_says_when_an_object_was_made(store: Store) -> None:
+    begun = time.time()
+    where = await by_put(store, b"hello")
+    modified = (await store.look(where)).modified
+    assert modified is not None
+    assert begun - 2 <= modified <= time.time() + 2  # some know whole seconds alone
+
+
+@writers
+async def test_many_keys_are_each_listed_once(store: Store) -> None:
+    expected = {await by_put(store, b"x" * size): size for size in range(1, 8)}
+    begun = {(where, (await store.begin(where)).upload_id) for where in expected}
+    listed = [entry async for entry in store.keys()]
+    assert len(listed) == len(expected)
+    assert dict(listed) == expected
+    assert set(await unfinished(store)) == begun
+
+
+@writers
+async def test_several_may_list_at_once(store: Store) -> None:
+    expected = {await by_put(store, b"x" * size): size for size in range(1, 6)}
+    assert await asyncio.gather(*(objects(store) for _ in range(4))) == [expected] * 4

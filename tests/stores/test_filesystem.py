@@ -1,5 +1,6 @@
 """What is special about files: links, odd keys, full disks, and what is durable when."""
 
+import asyncio
 import errno
 import os
 from collections.abc import AsyncIterator, Callable
@@ -357,3 +358,41 @@ async def test_a_ping_notices_that_the_folder_is_gone(store: FilesystemStore, ro
     (root / ".unfinished").rmdir()
     with pytest.raises(StoreDown):
         await store.ping()
+
+
+# what is there
+
+
+@pytest.mark.parametrize("page", [1, 2, 7, 100])
+async def test_a_folder_is_listed_in_pages_by_several_at_once(
+    store: FilesystemStore, monkeypatch: pytest.MonkeyPatch, page: int
+) -> None:
+    monkeypatch.setattr(filesystem, "_PAGE", page)
+    expected = {f"{uuid4()}/object": size for size in range(1, 8)}
+    for key, size in expected.items():
+        await store.put(key, part_of(b"x" * size))
+        await store.begin(key)
+    assert await asyncio.gather(*(objects(store) for _ in range(4))) == [expected] * 4
+    assert sorted(key for key, _ in await unfinished(store)) == sorted(expected)
+
+
+async def test_the_folder_that_a_killed_delete_left_goes_with_the_next_try(
+    store: FilesystemStore, root: Path
+) -> None:
+    await store.put("image/object", part_of(b"x"))
+    (root / "image" / "object").unlink()
+    await store.delete("image/object")
+    assert not (root / "image").exists()
+
+
+async def test_probes_of_killed_processes_go_at_the_next_start(
+    store: FilesystemStore, root: Path
+) -> None:
+    old, young = (root / ".unfinished" / f"probe-{age}" for age in ("old", "young"))
+    for probe in (old, young):
+        probe.touch()
+    os.utime(old, (1, 1))
+    again = FilesystemStore(Settings(path=root))
+    await again.open()
+    await again.close()
+    assert (old.exists(), young.exists()) == (False, True)

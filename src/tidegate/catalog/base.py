@@ -8,6 +8,7 @@ Times are microseconds since 1970 (UTC); leases are judged by the catalog's own 
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Protocol
 
 from tidegate.domain.image import Image, Location
@@ -166,9 +167,10 @@ class Catalog(Protocol):
     async def statuses(self, image_ids: Collection[str]) -> dict[str, Status]:
         """Of those that are there at all, deleted or not. One query."""
 
-    async def delete_image(self, image_id: str) -> list[Removal]:
+    async def delete_image(self, image_id: str, *, delayed: bool = False) -> list[Removal]:
         """DELETE: not when protected (Forbidden). Own bytes that no other image references are
-        written down as removals in the same transaction and returned. NotFound."""
+        written down as removals in the same transaction and returned. With ``delayed``,
+        DELETE_LATER for one that has data and may have it: nothing is removed yet. NotFound."""
 
     # members: each call is about an image whose record is not yet deleted, else NotFound
 
@@ -268,6 +270,9 @@ class Catalog(Protocol):
     async def due_removals(self, *, lease: float, limit: int = 100) -> list[Removal]:
         """Removals whose time has come, reserved for this caller for ``lease`` seconds."""
 
+    async def removals_waiting(self) -> dict[str, int]:
+        """How many removals are written down and not done, by store."""
+
     async def removal_done(self, removal_id: int) -> None: ...
 
     async def removal_failed(self, removal_id: int, message: str, *, retry_in: float) -> None: ...
@@ -318,3 +323,102 @@ class Catalog(Protocol):
     async def finish_repair(self, repair: Upload, bad: Copy, received: int) -> list[Removal]:
         """The location points to the new object from now on, the bad one must go. Repeatable.
         BadTransition: taken over, or the location is no longer the image's."""
+
+
+class Deletions(Protocol):
+    """The catalog's other half of a delete: what the scrubber and the purger ask of it."""
+
+    async def begin_scrubs(
+        self, *, delay: float, lease: float, limit: int = 50
+    ) -> tuple[int, list[Removal]]:
+        """Of images pending_delete for ``delay`` seconds or longer, take some that nobody took:
+        how many. Their own bytes that no other image needs are written down as removals,
+        reserved for the caller for ``lease`` seconds."""
+
+    async def finish_scrubs(self, *, limit: int = 50) -> list[str]:
+        """SCRUB: images that were taken and whose bytes are gone become deleted; their ids."""
+
+    async def purge(self, *, after: float, limit: int = 50) -> int:
+        """Of images deleted for ``after`` seconds or longer nothing is kept but the id, which is
+        never used again. Not while bytes are to be removed, an attempt is open or a task runs.
+        How many; fewer than ``limit``: there are no more."""
+
+    async def take_turn(self, name: str, seconds: float) -> bool:
+        """True for one caller, and for the next one after ``seconds`` or a reboot."""
+
+
+class Fate(StrEnum):
+    """What the catalog knows of an object that a store holds under a key of ours."""
+
+    NEEDED = "needed"  # by an image, or by who is working on it or on its removal
+    ORPHAN = "orphan"  # of an attempt or an image that is over
+    UNKNOWN = "unknown"  # never written down here: perhaps this catalog is older than the object
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """A location of our own, and what the object there must be like. ``id`` is the row's."""
+
+    id: int
+    image_id: str
+    status: Status
+    store: str
+    key: str
+    size: int | None
+    crc64nvme: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Flaw:
+    """Something in the catalog that cannot be as it is: ``subject`` is an attempt's, an image's
+    or a removal's id; for rows of no image, ``table:image id``."""
+
+    what: str
+    subject: str
+    detail: str = field(compare=False)
+
+
+DAMAGE = "os_glance_damage"
+"""The property that says why an image's bytes cannot be had; no client can set it."""
+
+
+class Checks(Protocol):
+    """What a check of the catalog against the stores asks. Keys are ``image id/attempt id``."""
+
+    async def fates(self, store: str, keys: Sequence[str]) -> dict[str, Fate]:
+        """All judged at one moment. An object's key was written down before its first byte, so
+        that one which was listed before this call is never taken for an orphan in between."""
+
+    async def remove_orphan(
+        self, store: str, key: str, *, unknown: bool, lease: float
+    ) -> Removal | None:
+        """Write down the removal of an orphan (with ``unknown``: of an unknown object too), if
+        it is one still: judged again in the same transaction. None: it is not."""
+
+    async def own_locations(
+        self, after: int, *, limit: int, image_id: str | None = None
+    ) -> list[Held]:
+        """Of active and deactivated images (or of this one), by row id; without those whose
+        damage is known."""
+
+    async def is_held(self, location: Held) -> bool:
+        """Whether it is still a location of an image that is alive."""
+
+    async def give_up_location(self, location: Held, reason: str, *, spare: bool) -> str:
+        """Its bytes are lost or wrong. With ``spare`` (another location has the right ones) the
+        location is dropped; else the image is deactivated and says why. What was done; empty:
+        the location was gone already."""
+
+    async def stale_copies(self, after: str, *, limit: int) -> tuple[str | None, list[str]]:
+        """Of the next images by id, those whose row differs from the tables it copies; and where
+        to go on (None: at the end)."""
+
+    async def flaws(self, *, older_than: float, limit: int = 1000) -> list[Flaw]:
+        """``lease`` (an attempt whose lease was over ``older_than`` seconds ago), ``saving`` (no
+        attempt is open), ``removal`` (owed that long, or refused often), ``needed`` (a removal of
+        bytes that an image needs), ``rows`` (of no image), ``deletion`` (an image that is gone and
+        that no scrubber or purger knows); at most ``limit`` of each."""
+
+    async def mend(self, flaw: Flaw) -> None:
+        """What can be mended here, and by stale copies (``copies``); a ``lease`` is the reaper's
+        and a ``removal`` is made due at once. Repeatable."""

@@ -117,6 +117,11 @@ class Database:
         return connection
 
 
+def is_there(url: str) -> bool:
+    """Whether there is a catalog already, of whatever version. CatalogDown: no such URL."""
+    return Path(str(_parse(url).database)).exists()
+
+
 def upgrade(url: str, to: str = "head") -> None:
     """Bring the schema to a version, by default the newest, under the database's own write lock,
     so that any number of processes may do it at once. CatalogDown in one line."""

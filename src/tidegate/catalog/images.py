@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, assert_never
 
-from sqlalchemy import and_, delete, exists, func, insert, select, update
+from sqlalchemy import and_, case, delete, exists, false, func, insert, select, union_all, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tidegate.catalog import tables as t
@@ -14,7 +14,16 @@ from tidegate.catalog.base import (
     LocationEdit,
     RemoveLocation,
 )
-from tidegate.catalog.rows import copies, image_of, image_query, image_values, now, removal_of
+from tidegate.catalog.engine import Clock
+from tidegate.catalog.rows import (
+    copies,
+    image_of,
+    image_query,
+    image_values,
+    moment,
+    now,
+    removal_of,
+)
 from tidegate.domain.errors import (
     BadTransition,
     Conflict,
@@ -29,6 +38,9 @@ from tidegate.domain.upload import Removal
 
 _i = t.images.c
 _LIVE = [status.value for status in Status if status not in GONE]
+
+WAITING, REMOVING, DELETED = "waiting", "removing", "deleted"
+"""The steps of a deletion: its time has not come, its data goes, nothing but the record is left."""
 
 
 def no_such_image(image_id: str) -> NotFound:
@@ -59,14 +71,17 @@ async def read_live(connection: AsyncConnection, image_id: str) -> Image:
 
 
 async def create(connection: AsyncConnection, image: Image) -> Image:
-    taken = await connection.scalar(select(_i.id).where(_i.id == image.id))
-    if taken is not None:
+    buried = t.tombstones.c.id
+    taken = union_all(
+        select(_i.id).where(_i.id == image.id), select(buried).where(buried == image.id)
+    )
+    if await connection.scalar(taken) is not None:
         raise Conflict(f"Image ID {image.id} already exists!")
-    moment = now()
+    born = now()
     active = image.status is Status.ACTIVE
     values = image_values(image) | {
-        "created_at": moment,
-        "updated_at": moment,
+        "created_at": born,
+        "updated_at": born,
         "was_active": active,
     }
     await connection.execute(insert(t.images).values(values))
@@ -257,23 +272,38 @@ async def refused(connection: AsyncConnection, image_id: str, event: Event) -> E
     )
 
 
-async def remove(connection: AsyncConnection, image_id: str) -> list[Removal]:
-    row = TRANSITIONS[Event.DELETE]
-    moment = now()
-    changed = await connection.execute(
+async def remove(
+    connection: AsyncConnection, image_id: str, clock: Clock, *, delayed: bool
+) -> list[Removal]:
+    row, later = TRANSITIONS[Event.DELETE], TRANSITIONS[Event.DELETE_LATER]
+    has_data = exists().where(t.locations.c.image_id == _i.id)
+    waits = and_(_i.status.in_(sorted(later.sources)), has_data) if delayed else false()
+    deleted = now()
+    status = await connection.scalar(
         update(t.images)
         .where(
             _i.id == image_id,
             _i.status.in_(sorted(row.sources)),
             _i.protected.is_(False),
         )
-        .values(status=row.target.value, deleted_at=moment, updated_at=moment)
+        .values(
+            status=case((waits, later.target.value), else_=row.target.value),
+            deleted_at=deleted,
+            updated_at=deleted,
+        )
+        .returning(_i.status)
     )
-    if changed.rowcount == 0:
+    if status is None:
         image = await read_live(connection, image_id)
         if image.protected:
             raise Forbidden(f"Image {image_id} is protected and cannot be deleted.")
         raise await refused(connection, image_id, Event.DELETE)
+    step = WAITING if status == later.target else DELETED
+    await connection.execute(
+        insert(t.deletions).values(image_id=image_id, step=step, **moment(clock))
+    )
+    if step == WAITING:
+        return []
     image = await read(connection, image_id)
     return await removals_of(connection, image_id, image.locations)
 
@@ -330,10 +360,15 @@ async def put_removal(
 
 
 async def removals_of(
-    connection: AsyncConnection, image_id: str, locations: Iterable[Location]
+    connection: AsyncConnection,
+    image_id: str,
+    locations: Iterable[Location],
+    lease: Mapping[str, Any] | None = None,
 ) -> list[Removal]:
-    """Write down what must go: our own bytes that no other live image points to."""
-    c = t.locations.c
+    """Write down what must go: our own bytes that no other image points to which is alive, or
+    whose own removal has not begun."""
+    c, d = t.locations.c, t.deletions.c
+    let_go = exists().where(d.image_id == _i.id, d.step != WAITING)
     found = []
     for location in locations:
         if not location.own:
@@ -347,12 +382,14 @@ async def removals_of(
                         c.image_id != image_id,
                         c.image_id == _i.id,
                         _i.status != Status.DELETED,
+                        ~let_go,
                     )
                 )
             )
         )
         if not used:
-            found.append(await put_removal(connection, location.store, location.key, None))
+            removal = await put_removal(connection, location.store, location.key, None, lease)
+            found.append(removal)
     return found
 
 

@@ -19,7 +19,7 @@ from sqlalchemy import (
 )
 
 from tidegate.catalog import tables as t
-from tidegate.catalog.engine import from_json, json_array, json_object, json_tuple
+from tidegate.catalog.engine import Clock, from_json, json_array, json_object, json_tuple
 from tidegate.domain.image import Image, Location, Visibility
 from tidegate.domain.status import GONE, Status
 from tidegate.domain.upload import Failure, Removal, Sent, Upload, UploadState
@@ -42,6 +42,11 @@ assert Image._fields == (*_COLUMNS, "member_status")
 def now() -> int:
     """Microseconds since 1970, for the record; nothing is ever decided by them."""
     return time.time_ns() // 1000
+
+
+def moment(clock: Clock) -> dict[str, Any]:
+    """The columns of a step of a deletion that is taken now."""
+    return {"at": now(), "clock": clock.name, "tick": clock.now()}
 
 
 def image_query(project: ColumnElement[Any] | None) -> Select[Any]:

@@ -2,11 +2,13 @@
 
 from collections.abc import Collection, Mapping, Sequence
 
-from sqlalchemy import delete, select, text, update
+from sqlalchemy import delete, func, select, text, update
 
 from tidegate.catalog import activation, adoptions, images, members, scrubs, uploads
 from tidegate.catalog import tables as t
 from tidegate.catalog.base import ImageChange, ImageQuery, Viewer
+from tidegate.catalog.checks import SqlChecks
+from tidegate.catalog.deletions import SqlDeletions
 from tidegate.catalog.engine import Database, compiled
 from tidegate.catalog.query import image_page, unknown_marker
 from tidegate.catalog.rows import image_of, one_image, upload_of
@@ -21,7 +23,7 @@ ONE_IMAGE = {admin: compiled(one_image(admin=admin)) for admin in (True, False)}
 _ANY_IMAGE = {admin: compiled(one_image(admin=admin, gone=True)) for admin in (True, False)}
 
 
-class SqlCatalog:
+class SqlCatalog(SqlDeletions, SqlChecks):
     """See ``catalog.base.Catalog``. One instance is one holder of attempts: it remembers the
     fence of each attempt that it started or took over."""
 
@@ -101,9 +103,9 @@ class SqlCatalog:
         rows = await self._database.rows(select(c.id, c.status).where(c.id.in_(list(image_ids))))
         return {row["id"]: Status(row["status"]) for row in rows}
 
-    async def delete_image(self, image_id: str) -> list[Removal]:
+    async def delete_image(self, image_id: str, *, delayed: bool = False) -> list[Removal]:
         async with self._database.transaction() as connection:
-            return await images.remove(connection, image_id)
+            return await images.remove(connection, image_id, self._database.clock, delayed=delayed)
 
     # members
 
@@ -235,6 +237,13 @@ class SqlCatalog:
     async def due_removals(self, *, lease: float, limit: int = 100) -> list[Removal]:
         async with self._database.transaction() as connection:
             return await uploads.reserve_removals(connection, self._database.clock, lease, limit)
+
+    async def removals_waiting(self) -> dict[str, int]:
+        c = t.removals.c
+        rows = await self._database.rows(
+            select(c.store, func.count().label("count")).group_by(c.store)
+        )
+        return {row["store"]: row["count"] for row in rows}
 
     async def removal_done(self, removal_id: int) -> None:
         async with self._database.transaction() as connection:

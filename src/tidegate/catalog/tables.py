@@ -6,6 +6,11 @@ databases have none. A lease is ``lease_until`` seconds on the clock named by ``
 
 An image's properties, tags and locations have tables of their own, to be searched and changed by;
 its row keeps a copy of them as JSON, so that to read an image is to read one row.
+
+``deletions`` has a row for each image that was deleted and not purged yet, with the moment of its
+``step`` (``waiting``, ``removing``, ``deleted``) on both clocks: ``at`` is the wall clock's,
+``tick`` seconds on the clock of leases. ``tombstones`` are the ids of purged images, never used
+again.
 """
 
 from sqlalchemy import (
@@ -153,6 +158,32 @@ uploads = Table(
     Index(None, "ended_at", "lease_until"),
 )
 
+deletions = Table(
+    "deletions",
+    metadata,
+    Column("image_id", String(36), ForeignKey("images.id"), primary_key=True),
+    Column("step", String(16), nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("clock", String(36), nullable=False),
+    Column("tick", Float, nullable=False),
+    Index(None, "step", "clock", "tick"),
+    Index(None, "step", "at"),
+)
+
+tombstones = Table(
+    "tombstones",
+    metadata,
+    Column("id", String(36), primary_key=True),
+)
+
+turns = Table(
+    "turns",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("lease_clock", String(36)),
+    Column("lease_until", Float),
+)
+
 removals = Table(
     "removals",
     metadata,
@@ -166,6 +197,7 @@ removals = Table(
     Column("lease_until", Float),
     Column("created_at", BigInteger, nullable=False),
     Index(None, "lease_until"),
+    Index(None, "store", "key"),
 )
 
 tasks = Table(

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from tidegate.cli import adopt, bench, catalog, check, image, scrub, serve, statuses, token
+from tidegate.cli import adopt, bench, catalog, check, fsck, image, scrub, serve, statuses, token
 from tidegate.domain.errors import TidegateError
 from tidegate.server import StartError, say
 from tidegate.settings import SettingsError
@@ -19,6 +19,7 @@ app = typer.Typer(
 app.command()(serve.serve)
 app.command()(serve.dev)
 app.command()(check.check)
+app.command()(fsck.fsck)
 app.command()(bench.bench)
 app.command()(scrub.scrub)
 app.command()(adopt.adopt)

@@ -15,8 +15,10 @@ class Reaper:
         self.every = min(lease / 2, LOOK_AT_MOST_EVERY)
 
     async def once(self) -> int:
-        return (
+        mended = (
             await self._reaping.reap()
             + await self._removals.carry_out_due()
             + await self._reaping.sweep()
         )
+        await self._removals.count_waiting()
+        return mended

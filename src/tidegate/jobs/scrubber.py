@@ -1,24 +1,23 @@
-"""Reading stored images again, on the clock."""
+"""The scrubber: data of images whose deletion was delayed goes when its time has come."""
 
-from tidegate.domain.scrub import Verdict
-from tidegate.services.scrubbing import Scrubbing
+from tidegate.catalog.base import Deletions
+from tidegate.services.deleting import Deleting
 
-LOOK_AT_MOST_EVERY = 600.0
-
-PATIENCE = 6 * 3600.0
-"""Seconds for which what is wrong is not read again: somebody has been told."""
+LOOK_AT_MOST_EVERY = 60.0
+LOOK_AT_LEAST_EVERY = 0.5
 
 
 class Scrubber:
-    """``older_than``: seconds for which a copy that was found good is left alone."""
+    """Of all processes on one catalog, one looks at a time."""
 
     name = "scrubber"
 
-    def __init__(self, scrubbing: Scrubbing, *, older_than: float) -> None:
-        self._scrubbing = scrubbing
-        self._older_than = older_than
-        self.every = min(max(older_than / 2, 1.0), LOOK_AT_MOST_EVERY)
+    def __init__(self, deleting: Deleting, turns: Deletions, *, delay: float) -> None:
+        self._deleting = deleting
+        self._turns = turns
+        self.every = min(max(delay / 2, LOOK_AT_LEAST_EVERY), LOOK_AT_MOST_EVERY)
 
     async def once(self) -> int:
-        report = await self._scrubbing.run(older_than=self._older_than, patience=PATIENCE)
-        return report.verdicts[Verdict.REPAIRED]
+        if not await self._turns.take_turn(self.name, self.every / 2):
+            return 0
+        return await self._deleting.scrub()

@@ -119,6 +119,7 @@ class Images:
         quotas: Quotas,
         locations: LocationSettings,
         max_size: int,
+        delayed: bool = False,
     ) -> None:
         self._catalog = catalog
         self._stores = stores
@@ -128,6 +129,7 @@ class Images:
         self._quotas = quotas
         self._locations = locations
         self._max_size = max_size
+        self._delayed = delayed
 
     async def show(self, caller: Caller, image_id: str) -> Image:
         image = await self._catalog.get_image(image_id, _viewer(caller))
@@ -265,11 +267,11 @@ class Images:
         await self._catalog.drop_tag(image_id, tag)
 
     async def delete(self, caller: Caller, image_id: str) -> None:
-        """The record first, then the bytes; what a store refuses is the janitor's. NotFound,
-        Forbidden."""
+        """The record first, then the bytes: at once, or where deletes are delayed by the scrubber;
+        what a store refuses is the janitor's. NotFound, Forbidden."""
         image = await self.show(caller, image_id)
         self._policy.require(caller, "delete_image", image)
-        removals = await self._catalog.delete_image(image_id)
+        removals = await self._catalog.delete_image(image_id, delayed=self._delayed)
         log.info("image deleted", image=image_id, was=image.status)
         await self._removals.carry_out(removals)
 

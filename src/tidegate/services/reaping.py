@@ -25,7 +25,7 @@ from tidegate.services.waiting import set_within
 from tidegate.stores.base import Store, Unfinished
 from tidegate.telemetry import log
 
-_OURS = re.compile(r"[0-9a-fA-F-]{36}/([0-9a-f]{32})")
+OURS = re.compile(r"[0-9a-fA-F-]{36}/([0-9a-f]{32})")
 """Keys we write: image id and attempt id. Whatever else lies in a bucket is not ours to touch."""
 
 _PAGE = 500
@@ -109,7 +109,7 @@ class Reaping:
             try:
                 page: list[tuple[str, Unfinished]] = []
                 async for entry in store.unfinished():
-                    match = _OURS.fullmatch(entry.key)
+                    match = OURS.fullmatch(entry.key)
                     if match is not None:
                         page.append((match[1], entry))
                     if len(page) == _PAGE:
@@ -127,7 +127,7 @@ class Reaping:
         swept = 0
         for attempt, entry in page:
             upload = attempts.get(attempt)
-            if upload is None or _owns(upload, entry):
+            if upload is None or owns(upload, entry):
                 continue
             await store.abort(entry.key, entry.upload_id)
             telemetry.JANITOR.labels("multipart aborted").inc()
@@ -165,6 +165,6 @@ class Reaping:
         return stored.size == sent.size and stored.crc64nvme in (None, sent.crc64nvme)
 
 
-def _owns(upload: Upload, entry: Unfinished) -> bool:
+def owns(upload: Upload, entry: Unfinished) -> bool:
     """An attempt that has begun at the store may not have written the id down yet."""
     return upload.state in OPEN and upload.upload_id in (None, entry.upload_id)

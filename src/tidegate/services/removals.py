@@ -1,19 +1,24 @@
 """Taking bytes out of the stores: each removal was written down before, and is repeatable."""
 
 import asyncio
+import random
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
+from tidegate import telemetry
 from tidegate.catalog.base import Catalog
-from tidegate.domain.errors import StoreError
+from tidegate.domain.errors import StoreDown, StoreError
 from tidegate.domain.status import Event
 from tidegate.domain.upload import Failure, Removal, Upload
 from tidegate.killpoints import kill_point
 from tidegate.stores.base import Store
 from tidegate.telemetry import log
 
-RETRY_IN = 1.0
-"""Seconds until a store that refused is asked again."""
+RETRY_FIRST, RETRY_AT_MOST = 1.0, 300.0
+"""Seconds until a store that refused is asked again: twice as many each time."""
+
+STUCK = 10
+"""Failures after which a removal is reported once more, as an error."""
 
 UNDO_WITHIN = 15.0
 """Seconds that taking an attempt back may last at the store; after that the janitor has it."""
@@ -32,11 +37,16 @@ class Removals:
         self._stores = stores
         self._lease = lease
 
-    async def carry_out(self, removals: Iterable[Removal], *, retry_in: float = RETRY_IN) -> int:
+    async def carry_out(self, removals: Iterable[Removal], *, retry_in: float | None = None) -> int:
         """Remove now; what a store refuses stays written down for the janitor, who asks again in
-        ``retry_in`` seconds. How many went."""
-        done = 0
+        ``retry_in`` seconds (None: the later the more often it failed). How many went.
+
+        A store that does not answer is asked once: its other removals stay as they are reserved.
+        """
+        done, down = 0, set[str]()
         for removal in removals:
+            if removal.store in down:
+                continue
             store = self._stores.get(removal.store)
             try:
                 if store is None:
@@ -48,13 +58,27 @@ class Removals:
                 await store.delete(removal.key)
                 kill_point("del_store_done")
             except StoreError as error:
-                log.warning("removal failed", store=removal.store, key=removal.key,
-                            attempts=removal.attempts + 1, error=error.message)  # fmt: skip
-                await self._catalog.removal_failed(removal.id, error.message, retry_in=retry_in)
+                if isinstance(error, StoreDown):
+                    down.add(removal.store)
+                _tell(removal, error)
+                await self._catalog.removal_failed(
+                    removal.id,
+                    error.message,
+                    retry_in=_back_off(removal.attempts) if retry_in is None else retry_in,
+                )
             else:
                 await self._catalog.removal_done(removal.id)
+                if removal.attempts:
+                    log.info("removal done after failures", store=removal.store, key=removal.key,
+                             failures=removal.attempts)  # fmt: skip
                 done += 1
         return done
+
+    async def count_waiting(self) -> None:
+        """Make known how many removals are still to be done."""
+        waiting = await self._catalog.removals_waiting()
+        for store in self._stores.keys() | waiting.keys():
+            telemetry.REMOVALS_WAITING.labels(store).set(waiting.get(store, 0))
 
     async def carry_out_due(self) -> int:
         done, seen = 0, set[int]()
@@ -65,6 +89,8 @@ class Removals:
                 return done
             seen.update(removal.id for removal in new)
             done += await self.carry_out(new)
+            if len(due) < _PAGE:
+                return done
 
     async def give_up(
         self,
@@ -119,3 +145,19 @@ class Removals:
         carry that out long after nobody waits for it."""
         store = self._stores.get(upload.store)
         return None if store is None else store.limits.settles or None
+
+
+def _back_off(failures: int) -> float:
+    """Spread, so that what failed together does not come together again."""
+    return min(RETRY_FIRST * 2.0**failures, RETRY_AT_MOST) * random.uniform(0.5, 1.0)
+
+
+def _tell(removal: Removal, error: StoreError) -> None:
+    """In the metrics each time; in the log at the first failure, and once more when it is
+    stuck."""
+    telemetry.REMOVAL_FAILURES.labels(removal.store).inc()
+    failures = removal.attempts + 1
+    if failures in (1, STUCK):
+        report = log.warning if failures == 1 else log.error
+        report("removal failed", store=removal.store, key=removal.key, attempts=failures,
+               error=error.message)  # fmt: skip

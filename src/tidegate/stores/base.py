@@ -7,7 +7,7 @@ one retry loop of each store lives in the store. A store raises ``StoreError`` a
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 Blocks = Sequence[memoryview]
@@ -53,11 +53,13 @@ class Limits:
 @dataclass(frozen=True, slots=True)
 class Stored:
     """What a store says of an object. ``etag`` names this version of the bytes (None: no such
-    notion); ``crc64nvme`` is of the whole object where the store knows it."""
+    notion); ``crc64nvme`` is of the whole object where the store knows it; ``modified`` is
+    seconds since 1970 by the store's clock, said by ``look`` alone."""
 
     size: int | None
     etag: str | None = None
     crc64nvme: int | None = None
+    modified: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,4 +165,5 @@ class Store(Protocol):
     def unfinished(self, prefix: str = "") -> AsyncIterator[Unfinished]: ...
 
     def keys(self, prefix: str = "") -> AsyncIterator[tuple[str, int]]:
-        """Keys and sizes (bytes) of the finished objects whose key begins with ``prefix``."""
+        """Keys and sizes (bytes) of the finished objects whose key begins with ``prefix``, a page
+        at a time and in no order. What comes or goes meanwhile may be among them or not."""

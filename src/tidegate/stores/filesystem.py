@@ -10,11 +10,13 @@ import errno
 import os
 import re
 import stat
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import TypeVar
 from uuid import uuid4
 
@@ -38,6 +40,9 @@ _LIMITS = Limits(min_part=1, max_part=2**40, max_object=2**62, parts=2**31)
 _PIECE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _UNFINISHED = ".unfinished"
 _THREADS = 8
+_PAGE = 1000
+_PROBE = "probe-"
+_PROBE_LIVES = 3600.0
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OLD = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FOLDER = _OLD | os.O_DIRECTORY
@@ -76,6 +81,7 @@ class FilesystemStore:
             self._temporary = os.open(_UNFINISHED, _FOLDER, dir_fd=self._root)
             # a folder that cannot be written to is better known now than at the first upload
             self._probe()
+            self._clear_probes()
 
         try:
             await asyncio.to_thread(make)
@@ -98,13 +104,21 @@ class FilesystemStore:
             raise StoreDown(self.id, error.reason) from error
 
     def _probe(self) -> None:
-        name = f"probe-{uuid4().hex}"
+        name = f"{_PROBE}{uuid4().hex}"
         fd = os.open(name, _NEW, 0o600, dir_fd=self._temporary)
         try:
             os.write(fd, b"x" * 4096)
         finally:
             os.close(fd)
             os.unlink(name, dir_fd=self._temporary)
+
+    def _clear_probes(self) -> None:
+        """Those of processes that were killed in the middle of one."""
+        for name in os.listdir(self._temporary):
+            if name.startswith(_PROBE):
+                with suppress(FileNotFoundError):
+                    if self._modified(name) < time.time() - _PROBE_LIVES:
+                        os.unlink(name, dir_fd=self._temporary)
 
     def url(self, key: str) -> str:
         return f"{self._url}/{key}"
@@ -235,8 +249,9 @@ class FilesystemStore:
         def remove() -> None:
             folder = os.open(place.folder, _FOLDER, dir_fd=self._root)
             try:
-                os.unlink(place.name, dir_fd=folder)
-                os.fsync(folder)
+                with suppress(FileNotFoundError):  # the folder may be left of a delete that died
+                    os.unlink(place.name, dir_fd=folder)
+                    os.fsync(folder)
             finally:
                 os.close(folder)
             with suppress(OSError):  # another attempt's object may lie beside it
@@ -246,30 +261,17 @@ class FilesystemStore:
             await self._run(remove)
 
     async def unfinished(self, prefix: str = "") -> AsyncIterator[Unfinished]:
-        def scan() -> list[Unfinished]:
-            found = []
-            for entry in os.scandir(self._temporary):
-                pieces = entry.name.split("+")
-                if len(pieces) == 3 and f"{pieces[0]}/{pieces[1]}".startswith(prefix):
-                    with suppress(FileNotFoundError):
-                        begun = entry.stat(follow_symlinks=False).st_mtime
-                        found.append(Unfinished(f"{pieces[0]}/{pieces[1]}", pieces[2], begun))
-            return found
-
-        for unfinished in await self._run(scan):
-            yield unfinished
+        async for name in self._names(self._temporary):
+            pieces = name.split("+")
+            if len(pieces) == 3 and f"{pieces[0]}/{pieces[1]}".startswith(prefix):
+                with suppress(ObjectMissing):
+                    begun = await self._run(self._modified, name)
+                    yield Unfinished(f"{pieces[0]}/{pieces[1]}", pieces[2], begun)
 
     async def keys(self, prefix: str = "") -> AsyncIterator[tuple[str, int]]:
-        def folders() -> list[str]:
-            return [
-                entry.name
-                for entry in os.scandir(self._root)
-                if entry.is_dir(follow_symlinks=False) and entry.name != _UNFINISHED
-            ]
-
         def files(folder: str) -> list[tuple[str, int]]:
             found: list[tuple[str, int]] = []
-            with suppress(FileNotFoundError):
+            with suppress(FileNotFoundError, NotADirectoryError):
                 fd = os.open(folder, _FOLDER, dir_fd=self._root)
                 try:
                     for entry in os.scandir(fd):
@@ -280,10 +282,31 @@ class FilesystemStore:
                     os.close(fd)
             return found
 
-        for folder in await self._run(folders):
+        async for folder in self._names(self._root):
+            if folder == _UNFINISHED or not _may_begin(f"{folder}/", prefix):
+                continue
             for key, size in await self._run(files, folder):
                 if key.startswith(prefix):
                     yield key, size
+
+    async def _names(self, folder: int) -> AsyncIterator[str]:
+        """What a folder holds, a page at a time."""
+
+        def begin() -> Iterator[os.DirEntry[str]]:
+            # a descriptor of its own: the place in a folder is shared by all copies of one
+            fd = os.open(".", _FOLDER, dir_fd=folder)
+            try:
+                return os.scandir(fd)
+            finally:
+                os.close(fd)
+
+        entries = await self._run(begin)
+        while page := await self._run(lambda: [entry.name for entry in islice(entries, _PAGE)]):
+            for name in page:
+                yield name
+
+    def _modified(self, name: str) -> float:
+        return os.stat(name, dir_fd=self._temporary, follow_symlinks=False).st_mtime
 
     # what the rest stands on
 
@@ -367,4 +390,9 @@ class _FileReading:
 
 
 def _stored(found: os.stat_result) -> Stored:
-    return Stored(found.st_size, f"{found.st_ino:x}-{found.st_size:x}-{found.st_mtime_ns:x}")
+    etag = f"{found.st_ino:x}-{found.st_size:x}-{found.st_mtime_ns:x}"
+    return Stored(found.st_size, etag, modified=found.st_mtime)
+
+
+def _may_begin(folder: str, prefix: str) -> bool:
+    return folder.startswith(prefix) or prefix.startswith(folder)

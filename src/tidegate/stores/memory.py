@@ -73,7 +73,7 @@ class MemoryStore:
         return data
 
     def publish(self, key: str, data: bytes) -> Stored:
-        stored = Stored(len(data), uuid4().hex, crc64nvme(data))
+        stored = Stored(len(data), uuid4().hex, crc64nvme(data), time.time())
         self._objects[key] = (data, stored)
         return stored
 

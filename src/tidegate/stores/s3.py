@@ -122,6 +122,7 @@ class S3Store:
             answer["ContentLength"],
             answer.get("ETag"),
             int.from_bytes(base64.b64decode(crc), "big") if crc else None,
+            answer["LastModified"].timestamp() if "LastModified" in answer else None,
         )
 
     def read(
