@@ -53,11 +53,13 @@ class Limits:
 @dataclass(frozen=True, slots=True)
 class Stored:
     """What a store says of an object. ``etag`` names this version of the bytes (None: no such
-    notion); ``crc64nvme`` is of the whole object where the store knows it."""
+    notion); ``crc64nvme`` is of the whole object where the store knows it; ``modified`` is when
+    the bytes last changed, in words of a source that is not ours."""
 
     size: int | None
     etag: str | None = None
     crc64nvme: int | None = None
+    modified: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
