@@ -17,6 +17,8 @@ POINTS = {
     "before_claim", "after_claim", "after_create", "after_create_recorded", "after_part",
     "before_complete", "after_complete", "after_verify", "before_commit", "after_commit",
     "answer_half_sent", "abort_mid", "del_committed", "del_store_done", "reap_mid",
+    "before_task", "task_claimed", "task_image_named", "task_image_made", "task_refusing",
+    "task_removing", "task_failing", "task_done_uncommitted",
 }  # fmt: skip
 
 

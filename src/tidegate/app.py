@@ -20,10 +20,13 @@ from tidegate.domain.status import Event
 from tidegate.identity.base import Anyone
 from tidegate.jobs.reaper import Reaper
 from tidegate.jobs.runner import Runner
+from tidegate.jobs.worker import Purge, Worker
 from tidegate.services.downloads import Downloads
 from tidegate.services.images import Images
+from tidegate.services.imports import Imports
 from tidegate.services.reaping import Reaping
 from tidegate.services.removals import Removals
+from tidegate.services.tasks import Tasks
 from tidegate.services.uploads import Uploads
 from tidegate.settings import FilesystemStore as FilesystemSettings
 from tidegate.settings import HttpStore as HttpSettings
@@ -133,12 +136,36 @@ async def gateway(
             locations=settings.locations,
             max_size=settings.uploads.max_image_size,
         )
+        tasks = Tasks(catalog, policy, keep=settings.tasks.keep, lease=lease, node=node)
+        imports = Imports(
+            catalog,
+            policy,
+            app[keys.IMAGES],
+            uploads,
+            removals,
+            tasks,
+            remote=remote,
+            locations=settings.locations,
+            max_size=settings.uploads.max_image_size,
+            patience=settings.uploads.idle_timeout,
+        )
+        app[keys.TASKS] = tasks
+        app[keys.IMPORTS] = imports
         app[keys.READY] = lambda: _ready(catalog, stores[settings.default_store])
-        runner = Runner([Reaper(reaping, removals, lease=lease)])
+        reaper = Reaper(reaping, removals, lease=lease)
+        runner = Runner([reaper, Purge(tasks)])
         runner.start()
         stack.push_async_callback(runner.close)
         stack.push_async_callback(uploads.wait_for_idle)
+        concurrency = settings.tasks.concurrency
+        worker = Worker(tasks, imports.works, concurrency=concurrency, every=reaper.every)
+        stack.push_async_callback(_drain, tasks, asyncio.create_task(worker.run(), name="tasks"))
         yield app
+
+
+async def _drain(tasks: Tasks, working: asyncio.Task[None]) -> None:
+    tasks.drain()
+    await working
 
 
 async def run_worker(
@@ -154,6 +181,7 @@ async def run_worker(
         await stopping.wait()
         log.info("draining", seconds=settings.server.drain_timeout)
         app[keys.UPLOADS].drain()
+        app[keys.TASKS].drain()
         await server.stop()
 
 

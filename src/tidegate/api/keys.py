@@ -10,6 +10,8 @@ from tidegate.domain.policy import Caller
 from tidegate.identity.base import Identity
 from tidegate.services.downloads import Downloads
 from tidegate.services.images import Images
+from tidegate.services.imports import Imports
+from tidegate.services.tasks import Tasks
 from tidegate.services.uploads import Uploads
 from tidegate.settings import Settings
 
@@ -17,6 +19,8 @@ SETTINGS = web.AppKey("settings", Settings)
 IDENTITY: web.AppKey[Identity] = web.AppKey("identity")
 IMAGES = web.AppKey("images", Images)
 UPLOADS = web.AppKey("uploads", Uploads)
+TASKS = web.AppKey("tasks", Tasks)
+IMPORTS = web.AppKey("imports", Imports)
 DOWNLOADS = web.AppKey("downloads", Downloads)
 
 HOSTS: web.AppKey[frozenset[str] | None] = web.AppKey("hosts")

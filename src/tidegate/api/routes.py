@@ -5,7 +5,7 @@ from aiohttp.typedefs import Handler
 
 from tidegate.api import health, v1
 from tidegate.api.body import continue_later
-from tidegate.api.v2 import data, discovery, images, schemas
+from tidegate.api.v2 import data, discovery, images, schemas, tasks
 
 _IMAGE = "/v2/images/{image_id}"
 _IMAGE_V1 = "/v1/images/{image_id}"
@@ -33,6 +33,11 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", f"{_IMAGE}/uploads", data.list_uploads),
     ("PUT", f"{_IMAGE}/tags/{{tag}}", images.put_tag),
     ("DELETE", f"{_IMAGE}/tags/{{tag}}", images.delete_tag),
+    ("GET", f"{_IMAGE}/tasks", tasks.list_image_tasks),
+    ("GET", "/v2/tasks", tasks.list_tasks),
+    ("POST", "/v2/tasks", tasks.create_task),
+    ("GET", "/v2/tasks/{task_id}", tasks.show_task),
+    ("DELETE", "/v2/tasks/{task_id}", tasks.delete_task),
     ("GET", "/v2/schemas/{name}", schemas.show_schema),
     ("GET", _IMAGE_V1, v1.get_image),
     ("HEAD", _IMAGE_V1, v1.head_image),

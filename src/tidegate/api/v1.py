@@ -6,7 +6,7 @@ from aiohttp import web
 from tidegate.api.body import Body, expected
 from tidegate.api.delivery import deliver
 from tidegate.api.errors import render
-from tidegate.api.keys import CALLER, DOWNLOADS, IMAGES, REQUEST_ID, SETTINGS, UPLOADS
+from tidegate.api.keys import CALLER, DOWNLOADS, IMAGES, IMPORTS, REQUEST_ID, SETTINGS, UPLOADS
 from tidegate.api.links import base_url
 from tidegate.api.reading import refuse_body
 from tidegate.api.v1_headers import Meta, image_v1, read_meta, write_meta
@@ -26,6 +26,7 @@ async def post_image(request: web.Request) -> web.Response:
     if carries:
         meta.need_formats()
     caller = request[CALLER]
+    await _check_copy(request, meta)
     image = await request.app[IMAGES].create(
         caller,
         NewImage(
@@ -35,10 +36,10 @@ async def post_image(request: web.Request) -> web.Response:
             visibility=Visibility.PUBLIC if meta.get("is_public") else Visibility.SHARED,
             fields=meta.columns(),
             properties=meta.properties,
-            size=meta.get("size"),
+            size=meta.get("size") if meta.copy_from is None else meta.get("size") or None,
             checksum=meta.get("checksum"),
             location=meta.get("location"),
-            empty=meta.get("size") == 0 and not carries,
+            empty=meta.get("size") == 0 and not carries and meta.copy_from is None,
         ),
     )
     return await _filled(request, meta, image, carries, status=201)
@@ -53,10 +54,12 @@ async def put_image(request: web.Request) -> web.Response:
     queued = image.status is Status.QUEUED
     if carries and not queued:
         raise Conflict("Cannot upload to an unqueued image")
-    if meta.get("location") is not None and not queued:
+    elsewhere = meta.copy_from is not None or meta.get("location") is not None
+    if elsewhere and not queued:
         raise Invalid("Attempted to update Location field for an image not in queued status.")
     if carries:
         meta.need_formats(image)
+    await _check_copy(request, meta, image)
     declared = {
         f"declared_{name}": meta.given[name]
         for name in ("size", "checksum")
@@ -91,10 +94,10 @@ async def delete_image(request: web.Request) -> web.Response:
 def _carries_data(request: web.Request, meta: Meta) -> bool:
     """Whether data comes with the request; what can be said of it before an image exists."""
     carries = bool(request.content_length) or "Transfer-Encoding" in request.headers
+    if carries + (meta.copy_from is not None) + (meta.get("location") is not None) > 1:
+        raise Invalid("It's invalid to provide multiple image sources.")
     if not carries:
         return False
-    if meta.get("location") is not None:
-        raise Invalid("It's invalid to provide multiple image sources.")
     most = request.app[SETTINGS].uploads.max_image_size
     if max(request.content_length or 0, meta.get("size") or 0) > most:
         raise Invalid(f"Denying attempt to upload image larger than {most} bytes.")
@@ -102,11 +105,34 @@ def _carries_data(request: web.Request, meta: Meta) -> bool:
     return True
 
 
+async def _check_copy(request: web.Request, meta: Meta, image: Image | None = None) -> None:
+    """Whether the data may come from where ``x-glance-api-copy-from`` says."""
+    if meta.copy_from is None:
+        return
+    meta.need_formats(image)
+    declared = meta.get("size") or (image.declared_size if image is not None else None)
+    await request.app[IMPORTS].check_copy(
+        request[CALLER],
+        meta.copy_from,
+        declared=declared,
+        store_id=meta.get("store"),
+        image=image,
+    )
+
+
 async def _filled(
     request: web.Request, meta: Meta, image: Image, carries: bool, *, status: int
 ) -> web.Response:
-    """Take the data, if there is some, and answer with the image."""
+    """Take the data, or have it copied, if there is some, and answer with the image."""
     headers: dict[str, str] = {}
+    if meta.copy_from is not None:
+        await request.app[IMPORTS].copy(
+            request[CALLER],
+            image,
+            meta.copy_from,
+            store_id=meta.get("store"),
+            request_id=request[REQUEST_ID],
+        )
     if carries:
         try:
             image = await _take_data(request, meta, image)

@@ -70,6 +70,11 @@ DEFAULT_RULES: Mapping[str, Rule] = {
     "set_image_location": _writer,
     "delete_image_location": _admin,
     "get_image_location": _writer,
+    "copy_from": _writer,
+    "tasks_api_access": _admin,
+    "get_task": _reader,
+    "get_tasks": _reader,
+    "add_task": _writer,
 }
 
 
