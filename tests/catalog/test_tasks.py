@@ -16,6 +16,7 @@ from tidegate.domain.task import TASK_TRANSITIONS, Task, TaskEvent, TaskStatus, 
 
 ADMIN = Viewer(admin=True)
 KEEP = 3600.0
+ALL = tuple(TaskType)
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def task(**fields: Any) -> Task:
 
 async def taken(catalog: SqlCatalog, *, lease: float = 60, **fields: Any) -> Task:
     made = await catalog.create_task(task(**fields))
-    (found,) = await catalog.take_tasks("node", lease=lease, limit=10)
+    (found,) = await catalog.take_tasks("node", ALL, lease=lease, limit=10)
     assert found.id == made.id
     return found
 
@@ -84,17 +85,17 @@ async def test_a_task_that_is_taken_is_processing_and_held_by_one(
     for _ in range(9):
         await catalog.create_task(task())
     halves = await asyncio.gather(
-        *(one.take_tasks("node", lease=60, limit=5) for one in (catalog, other))
+        *(one.take_tasks("node", ALL, lease=60, limit=5) for one in (catalog, other))
     )
     found = [one for half in halves for one in half]
     assert len({one.id for one in found}) == len(found) == 9
     assert {one.status for one in found} == {TaskStatus.PROCESSING}
-    assert await catalog.take_tasks("node", lease=60, limit=5) == []
+    assert await catalog.take_tasks("node", ALL, lease=60, limit=5) == []
 
 
 async def test_the_oldest_is_taken_first(catalog: SqlCatalog) -> None:
     made = [await catalog.create_task(task()) for _ in range(3)]
-    found = await catalog.take_tasks("node", lease=60, limit=2)
+    found = await catalog.take_tasks("node", ALL, lease=60, limit=2)
     assert [one.id for one in found] == [one.id for one in made[:2]]
 
 
@@ -102,7 +103,7 @@ async def test_a_dead_ones_task_is_taken_over_and_its_former_holder_changes_noth
     catalog: SqlCatalog, other: SqlCatalog
 ) -> None:
     former = await taken(catalog, lease=-1)
-    (holder,) = await other.take_tasks("other", lease=60, limit=1)
+    (holder,) = await other.take_tasks("other", ALL, lease=60, limit=1)
     assert holder.fence == former.fence + 1
     for forbidden in (
         catalog.renew_task(former, lease=60),
@@ -116,9 +117,16 @@ async def test_a_dead_ones_task_is_taken_over_and_its_former_holder_changes_noth
     await other.end_task(holder, TaskEvent.SUCCEED, keep=KEEP)
 
 
+async def test_only_tasks_of_a_kind_that_can_be_done_are_taken(catalog: SqlCatalog) -> None:
+    await catalog.create_task(task(type=TaskType.LOCATION_IMPORT))
+    made = await catalog.create_task(task(type=TaskType.IMPORT))
+    found = await catalog.take_tasks("node", [TaskType.IMPORT], lease=60, limit=10)
+    assert [one.id for one in found] == [made.id]
+
+
 async def test_ones_own_are_left_although_their_lease_ran_out(catalog: SqlCatalog) -> None:
     held = await taken(catalog, lease=-1)
-    assert await catalog.take_tasks("node", lease=60, limit=1, mine=[held.id]) == []
+    assert await catalog.take_tasks("node", ALL, lease=60, limit=1, mine=[held.id]) == []
 
 
 async def test_a_renewed_lease_is_kept_and_what_is_said_is_read(
@@ -127,7 +135,7 @@ async def test_a_renewed_lease_is_kept_and_what_is_said_is_read(
     held, image_id = await taken(catalog, lease=-1), str(uuid4())
     await catalog.renew_task(held, lease=60, message="Copied 1 MiB", image_id=image_id)
     await catalog.renew_task(held, lease=60)
-    assert await other.take_tasks("other", lease=60, limit=1) == []
+    assert await other.take_tasks("other", ALL, lease=60, limit=1) == []
     found = await catalog.get_task(held.id, ADMIN)
     assert (found.message, found.image_id) == ("Copied 1 MiB", image_id)
 
@@ -138,9 +146,9 @@ async def test_what_is_put_back_stays_processing_and_is_anybodys(
     held = await taken(catalog)
     await catalog.put_task_back(held)
     assert (await catalog.get_task(held.id, ADMIN)).status is TaskStatus.PROCESSING
-    (found,) = await other.take_tasks("other", lease=60, limit=1)
+    (found,) = await other.take_tasks("other", ALL, lease=60, limit=1)
     await other.put_task_back(found, retry_in=60)
-    assert await catalog.take_tasks("node", lease=60, limit=1) == []
+    assert await catalog.take_tasks("node", ALL, lease=60, limit=1) == []
 
 
 @pytest.mark.parametrize("status", TaskStatus)
@@ -150,7 +158,7 @@ async def test_the_table_of_transitions_is_what_happens(
 ) -> None:
     before = await in_status(catalog, status)
     if event is TaskEvent.START:
-        await catalog.take_tasks("node", lease=60, limit=1)
+        await catalog.take_tasks("node", ALL, lease=60, limit=1)
     else:
         try:
             await catalog.end_task(before, event, keep=KEEP)

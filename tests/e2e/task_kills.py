@@ -52,7 +52,7 @@ class Options:
     clients: int = 6
     what: str = "all"
     lease: float = 3.0
-    grace: float = 20.0
+    grace: float = 40.0
 
 
 @dataclass
@@ -100,7 +100,7 @@ class _Fickle(Source):
 
     async def _body(self, writer: asyncio.StreamWriter, body: bytes) -> None:
         if len(body) > 4 * MIB:
-            self.breaks = [3 * MIB]
+            self.breaks = [6 * MIB]
         await super()._body(writer, body)
 
 
@@ -225,7 +225,7 @@ class Harness:
                 await self._something()
             finally:
                 self._busy -= 1
-            await asyncio.sleep(self._rng.uniform(0.1, 0.8))
+            await asyncio.sleep(self._rng.uniform(0.3, 1.5))
 
     async def _something(self) -> None:
         source = self._rng.choice(self._sources)
@@ -408,7 +408,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     parser.add_argument("--clients", type=int, default=6)
     parser.add_argument("--what", choices=("worker", "server", "stop", "all"), default="all")
-    parser.add_argument("--grace", type=float, default=20.0, help="seconds beyond two leases")
+    parser.add_argument("--grace", type=float, default=40.0, help="seconds beyond two leases")
     options = Options(**vars(parser.parse_args()))
     say(f"seed {options.seed}")
     folder = Path(tempfile.mkdtemp(prefix="tidegate-task-kills-"))

@@ -116,19 +116,41 @@ async def test_what_is_being_done_at_a_stop_is_put_back(world: World) -> None:
         await until(begun)
     assert works.running == []
     assert await statuses(world, made) == [TaskStatus.PROCESSING, TaskStatus.PENDING]
-    again = await tasks_of(world).take(5, [])
+    again = await tasks_of(world).take(5)
     assert [task.id for task in again] == [task.id for task in made]
 
 
-async def test_a_catalog_that_is_down_is_asked_again(
+async def test_what_was_taken_in_the_moment_of_a_stop_is_put_back(
     world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take, tasks = world.catalog.take_tasks, tasks_of(world)
+    taken = asyncio.Event()
+
+    async def take_and_stop(*given: Any, **more: Any) -> list[Task]:
+        found = await take(*given, **more)
+        tasks.drain()
+        taken.set()
+        return found
+
+    task = await tasks.add(ADMIN, TaskType.IMPORT, {})
+    with monkeypatch.context() as patch:
+        patch.setattr(world.catalog, "take_tasks", take_and_stop)
+        async with working(tasks, Works()):
+            await taken.wait()
+    assert await statuses(world, [task]) == [TaskStatus.PROCESSING]
+    assert [one.id for one in await tasks_of(world).take(5)] == [task.id]
+
+
+@pytest.mark.parametrize("error", [CatalogDown("The catalog's disk failed."), RuntimeError("bug")])
+async def test_a_look_that_failed_is_followed_by_another(
+    world: World, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     take, calls = world.catalog.take_tasks, []
 
     async def fail_first(*given: Any, **more: Any) -> list[Task]:
         calls.append(given)
         if len(calls) == 1:
-            raise CatalogDown("The catalog is locked by another process; try again.")
+            raise error
         return await take(*given, **more)
 
     monkeypatch.setattr(world.catalog, "take_tasks", fail_first)
@@ -148,6 +170,6 @@ async def test_the_expired_are_purged(world: World) -> None:
     works = Works()
     works.let.set()
     await tasks.add(ADMIN, TaskType.IMPORT, {})
-    (task,) = await tasks.take(1, [])
+    (task,) = await tasks.take(1)
     await tasks.perform(task, works.work)
     assert await Purge(tasks).once() == 1

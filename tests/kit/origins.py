@@ -21,6 +21,7 @@ class Origin:
     modified: str | None = None
     ranges: bool = True
     length: int | None = None  # what it says instead of the truth
+    most: int | None = None  # bytes it gives at a time, as a range that nobody asked for
     chunked: bool = False
     status: int = 200
     redirect: str | None = None
@@ -56,23 +57,26 @@ class Origin:
             writer.write(f"HTTP/1.1 {status} X\r\n{target}Content-Length: 0\r\n\r\n".encode())
             await writer.drain()
             return
-        start = 0
+        start, stop = 0, None
         match = _RANGE.match(asked[1]) if asked and self.ranges else None
         if match is not None:
             start = int(match[1])
         total = len(self.data) if self.length is None else self.length
-        lines = ["HTTP/1.1 206 X" if match else "HTTP/1.1 200 X", "Connection: close"]
+        if self.most is not None:
+            stop = min(total, start + self.most)
+        partial = match is not None or stop is not None
+        lines = ["HTTP/1.1 206 X" if partial else "HTTP/1.1 200 X", "Connection: close"]
         lines.append("Transfer-Encoding: chunked" if self.chunked
-                     else f"Content-Length: {total - start}")  # fmt: skip
-        if match is not None:
-            lines.append(f"Content-Range: bytes {start}-{total - 1}/{total}")
+                     else f"Content-Length: {(stop or total) - start}")  # fmt: skip
+        if partial:
+            lines.append(f"Content-Range: bytes {start}-{(stop or total) - 1}/{total}")
         if self.etag is not None:
             lines.append(f"ETag: {self.etag}")
         if self.modified is not None:
             lines.append(f"Last-Modified: {self.modified}")
         writer.write("\r\n".join([*lines, "", ""]).encode())
         if method == "GET":
-            await self._body(writer, self.data[start:])
+            await self._body(writer, self.data[start:stop])
         await writer.drain()
 
     async def _body(self, writer: asyncio.StreamWriter, body: bytes) -> None:

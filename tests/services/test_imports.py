@@ -68,7 +68,9 @@ class Copying:
 
     async def take(self, *, dead: bool = False) -> Task:
         """By a holder who does nothing more, if ``dead``."""
-        (task,) = await self.world.catalog.take_tasks("node", lease=-1 if dead else 30, limit=1)
+        (task,) = await self.world.catalog.take_tasks(
+            "node", tuple(TaskType), lease=-1 if dead else 30, limit=1
+        )
         return task
 
     async def perform(self, task: Task) -> Task:

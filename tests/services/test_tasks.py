@@ -25,7 +25,7 @@ def tasks(world: World, catalog: SqlCatalog | None = None, *, lease: float = 30)
 
 async def taken(of: Tasks) -> Task:
     await of.add(MEMBER, TaskType.IMPORT, {"a": 1}, request_id="req-1")
-    (task,) = await of.take(1, [])
+    (task,) = await of.take(1)
     return task
 
 
@@ -61,7 +61,7 @@ async def test_what_is_made_wakes_and_what_is_drained_takes_nothing(world: World
     of.wake.clear()
     of.drain()
     assert of.wake.is_set()
-    assert await of.take(5, []) == []
+    assert await of.take(5) == []
 
 
 async def test_a_result_is_a_success(world: World) -> None:
@@ -95,14 +95,14 @@ async def test_what_cannot_be_done_now_is_put_back(world: World, error: Exceptio
     of = tasks(world)
     task = await taken(of)
     await of.perform(task, failing(error))
-    (again,) = await of.take(1, [])
+    (again,) = await of.take(1)
     assert (again.id, again.fence) == (task.id, task.fence + 1)
 
 
 async def test_what_is_busy_is_tried_later(world: World) -> None:
     of = tasks(world)
     await of.perform(await taken(of), failing(Busy("full")))
-    assert await of.take(1, []) == []
+    assert await of.take(1) == []
 
 
 async def test_a_task_that_is_cancelled_is_put_back_at_once(world: World) -> None:
@@ -119,7 +119,7 @@ async def test_a_task_that_is_cancelled_is_put_back_at_once(world: World) -> Non
     running.cancel()
     await asyncio.wait({running})
     assert (await found(world, task)).status is TaskStatus.PROCESSING
-    assert [one.id for one in await tasks(world).take(1, [])] == [task.id]
+    assert [one.id for one in await tasks(world).take(1)] == [task.id]
 
 
 async def test_its_lease_is_kept_while_it_is_done_and_progress_is_told(
@@ -140,7 +140,7 @@ async def test_its_lease_is_kept_while_it_is_done_and_progress_is_told(
         since = row.updated_at
         async with asyncio.timeout(10):  # for longer than a lease
             while (await found(world, holding.task)).updated_at < since + 600_000:
-                assert await second.take(1, []) == []
+                assert await second.take(1) == []
         return {}
 
     task = await taken(of)
@@ -155,7 +155,7 @@ async def test_who_lost_a_task_is_stopped_and_ends_nothing(
     monkeypatch.setattr(module, "BEAT", 0.01)
     of = tasks(world, lease=-1)
     task = await taken(of)
-    (holder,) = await tasks(world).take(1, [])
+    (holder,) = await tasks(world).take(1)
     stopped = asyncio.Event()
 
     async def stall(_: Holding) -> Mapping[str, object]:
@@ -200,7 +200,7 @@ async def test_a_catalog_that_is_down_leaves_the_task_to_its_lease(
     await of.perform(task, failing(CatalogDown("The catalog's disk failed.")))
     assert (await found(world, task)).status is TaskStatus.PROCESSING
     async with asyncio.timeout(5):
-        while not (again := await of.take(1, [])):
+        while not (again := await of.take(1)):
             pass
     assert again[0].id == task.id
 

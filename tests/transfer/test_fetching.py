@@ -128,6 +128,14 @@ async def test_a_source_that_says_more_than_it_has_does_not_end_well() -> None:
         assert "again and again" in await why(origin.url)
 
 
+async def test_a_part_that_nobody_asked_for_is_not_taken_for_the_whole() -> None:
+    async with serving(SMALL, most=100_000) as origin:
+        assert await fetched(origin.url) == SMALL
+    assert [asked for _, asked in origin.seen] == [None, "bytes=100000-", "bytes=200000-"]
+    async with serving(SMALL, most=100_000, etag=None) as origin:
+        assert "says too little of itself" in await why(origin.url)
+
+
 async def test_of_a_source_that_has_more_than_it_says_no_more_is_taken() -> None:
     async with serving(SMALL, length=len(SMALL) - 5) as origin:
         assert await fetched(origin.url) == SMALL[:-5]

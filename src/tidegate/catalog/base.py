@@ -12,7 +12,7 @@ from typing import Protocol
 
 from tidegate.domain.image import Image, Location
 from tidegate.domain.status import Event, Status
-from tidegate.domain.task import Task, TaskEvent
+from tidegate.domain.task import Task, TaskEvent, TaskType
 from tidegate.domain.upload import Failure, Removal, Sent, Upload
 
 
@@ -242,10 +242,17 @@ class Catalog(Protocol):
         """Invalid when the marker is unknown to the viewer."""
 
     async def take_tasks(
-        self, node: str, *, lease: float, limit: int, mine: Sequence[str] = ()
+        self,
+        node: str,
+        kinds: Sequence[TaskType],
+        *,
+        lease: float,
+        limit: int,
+        mine: Sequence[str] = (),
     ) -> list[Task]:
-        """Pending tasks, which are processing from here on, and processing ones whose lease has
-        run out; each is held by this caller alone, for ``lease`` seconds. ``mine`` are left."""
+        """Of these kinds: pending tasks, which are processing from here on, and processing ones
+        whose lease has run out; each is held by this caller alone, for ``lease`` seconds. ``mine``
+        are left."""
 
     async def renew_task(
         self,

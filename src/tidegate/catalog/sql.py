@@ -13,7 +13,7 @@ from tidegate.catalog.rows import image_of, one_image, upload_of
 from tidegate.domain.errors import NotFound
 from tidegate.domain.image import Image
 from tidegate.domain.status import INITIAL, Event
-from tidegate.domain.task import Task, TaskEvent
+from tidegate.domain.task import Task, TaskEvent, TaskType
 from tidegate.domain.upload import Failure, Removal, Sent, Upload, UploadState
 
 ONE_IMAGE = {admin: compiled(one_image(admin=admin)) for admin in (True, False)}
@@ -207,10 +207,18 @@ class SqlCatalog:
         return [tasks.task_of(row) for row in rows]
 
     async def take_tasks(
-        self, node: str, *, lease: float, limit: int, mine: Sequence[str] = ()
+        self,
+        node: str,
+        kinds: Sequence[TaskType],
+        *,
+        lease: float,
+        limit: int,
+        mine: Sequence[str] = (),
     ) -> list[Task]:
         async with self._database.transaction() as connection:
-            return await tasks.take(connection, node, self._database.clock, lease, limit, mine)
+            return await tasks.take(
+                connection, node, kinds, self._database.clock, lease, limit, mine
+            )
 
     async def renew_task(
         self,

@@ -53,16 +53,20 @@ async def create(connection: AsyncConnection, task: Task) -> Task:
 async def take(
     connection: AsyncConnection,
     node: str,
+    kinds: Sequence[TaskType],
     clock: Clock,
     lease: float,
     limit: int,
     mine: Sequence[str],
 ) -> list[Task]:
-    """Pending tasks (START), and running ones whose lease has run out, the oldest first; not
-    those that this process works on (``mine``)."""
+    """Of these kinds: pending tasks (START), and running ones whose lease has run out, the oldest
+    first; not those that this process works on (``mine``)."""
     starts, processing = TASK_TRANSITIONS[TaskEvent.START]
     expired = or_(_t.lease_clock != clock.name, _t.lease_until < clock.now())
-    free = or_(_t.status.in_(sorted(starts)), and_(_t.status == processing, expired))
+    free = and_(
+        _t.type.in_([kind.value for kind in kinds]),
+        or_(_t.status.in_(sorted(starts)), and_(_t.status == processing, expired)),
+    )
     chosen = (
         select(_t.id).where(free, _t.id.not_in(mine)).order_by(_t.created_at, _t.id).limit(limit)
     )

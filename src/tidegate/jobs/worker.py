@@ -8,7 +8,6 @@ import asyncio
 import random
 from collections.abc import Mapping
 
-from tidegate.domain.errors import TidegateError
 from tidegate.domain.task import Task, TaskType
 from tidegate.services.tasks import Tasks, Work
 from tidegate.services.waiting import set_within
@@ -40,15 +39,16 @@ class Worker:
                     self._begin(group, task)
                 # several workers look for the same things: spread them
                 await set_within(self._tasks.wake, self._every * random.uniform(0.8, 1.0))
+            await asyncio.sleep(0)  # what was begun just now puts itself back only once it runs
             for running in list(self._running.values()):
                 running.cancel()
 
     async def _take(self) -> list[Task]:
         room = self._concurrency - len(self._running)
         try:
-            return await self._tasks.take(room, list(self._running))
-        except TidegateError as error:
-            log.warning("no tasks taken", error=error.message)
+            return await self._tasks.take(room, list(self._running), kinds=list(self._works))
+        except Exception as error:  # whatever it was, there is a next look
+            log.error("no tasks taken", error=f"{type(error).__name__}: {error}")
             return []
 
     def _begin(self, group: asyncio.TaskGroup, task: Task) -> None:

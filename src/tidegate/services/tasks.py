@@ -137,11 +137,16 @@ class Tasks:
         self.draining = True
         self.wake.set()
 
-    async def take(self, limit: int, mine: Sequence[str]) -> list[Task]:
-        """Tasks to be done now, held by this server; not ``mine``, which it does already."""
+    async def take(
+        self, limit: int, mine: Sequence[str] = (), *, kinds: Sequence[TaskType] = tuple(TaskType)
+    ) -> list[Task]:
+        """Tasks of these kinds to be done now, held by this server; not ``mine``, which it does
+        already."""
         if self.draining or limit <= 0:
             return []
-        return await self._catalog.take_tasks(self._node, lease=self._lease, limit=limit, mine=mine)
+        return await self._catalog.take_tasks(
+            self._node, kinds, lease=self._lease, limit=limit, mine=mine
+        )
 
     async def perform(self, task: Task, work: Work) -> None:
         """Do a task that was taken, to its end. Cancelled, it is put back for another server."""

@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
 
-from tidegate.domain.errors import ObjectChanged, ObjectMissing, SourceBroke, StoreError
+from tidegate.domain.errors import ObjectChanged, ObjectMissing, SourceBroke, StoreBroke, StoreError
 from tidegate.stores.base import Reading, Store, Stored
 from tidegate.telemetry import log
 
@@ -90,7 +90,10 @@ class Fetching:
 
     async def _read(self, block: memoryview) -> int:
         assert self._reading is not None
-        return await self._reading.readinto(block)
+        count = await self._reading.readinto(block)
+        if not count and self.size not in (None, self.received):
+            raise StoreBroke(self._store.id, "the source ended early")
+        return count
 
     async def _reopen(self, broke: StoreError) -> None:
         first = self._first
