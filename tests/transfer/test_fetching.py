@@ -156,9 +156,14 @@ async def test_a_silent_source_is_left_and_opened_again() -> None:
 
 
 async def test_a_source_that_gives_next_to_nothing_is_given_up() -> None:
-    async with serving(b"x" * 40, breaks=[1] * 10, pause=asyncio.Event(), pause_at=1) as origin:
-        said = await why(origin.url, timeout=0.05, patience=0.01)
-    assert "bytes per second" in said or "again and again" in said
+    class Dribbling(Origin):
+        async def _send(self, writer: asyncio.StreamWriter, data: bytes) -> None:
+            for at in range(len(data)):
+                await super()._send(writer, data[at : at + 1])
+                await asyncio.sleep(0.005)  # 200 bytes per second: its fault, not our waiting
+
+    async with serving(b"x" * 400, kind=Dribbling) as origin:
+        assert "bytes per second" in await why(origin.url, patience=0.05)
 
 
 @pytest.mark.parametrize("status", [403, 404, 410, 500])
