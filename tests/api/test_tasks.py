@@ -461,3 +461,14 @@ async def test_of_two_copies_to_one_image_one_wins(gate: Gateway, origin: Origin
     accepted = [answer.status for answer in answers].count(200)
     assert sorted(end["status"] for end in ends) == ["failure", "success"][2 - accepted :]
     assert (await gate.show(image_id))["status"] == "active"
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+async def test_a_size_of_nothing_announces_nothing(
+    gate: Gateway, origin: Origin, method: str
+) -> None:
+    path = "/v1/images" if method == "POST" else f"/v1/images/{await gate.create()}"
+    headers = {**FORMATS, "x-glance-api-copy-from": origin.url, "x-image-meta-size": "0"}
+    image_id = (await gate.ask(method, path, headers=headers)).json["image"]["id"]
+    (task,) = await tasks_of(gate, image_id)
+    assert (await end_of(gate, task["id"]))["status"] == "success"

@@ -63,7 +63,7 @@ async def put_image(request: web.Request) -> web.Response:
     declared = {
         f"declared_{name}": meta.given[name]
         for name in ("size", "checksum")
-        if name in meta.given and queued
+        if name in meta.given and queued and (meta.copy_from is None or meta.given[name])
     }
     image = await request.app[IMAGES].change(
         caller, image.id, _edits(caller, image, meta, carries), declared=declared, any_status=True

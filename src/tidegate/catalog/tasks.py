@@ -21,8 +21,6 @@ from tidegate.domain.task import TASK_TRANSITIONS, Task, TaskEvent, TaskStatus, 
 
 _t = t.tasks.c
 _TIMES = frozenset({"created_at", "updated_at", "expires_at"})
-SORTABLE = _TIMES | {"id", "type", "status", "owner", "image_id", "request_id", "user_id"}
-
 _NO_LEASE: Mapping[str, Any] = {"lease_clock": None, "lease_until": None}
 
 
