@@ -26,15 +26,18 @@ from tidegate.jobs.runner import Job, Runner
 from tidegate.jobs.scrub import Scrub
 from tidegate.jobs.scrubber import Scrubber
 from tidegate.jobs.watcher import Watcher
+from tidegate.jobs.worker import Purge, Worker
 from tidegate.services.activation import Activation
 from tidegate.services.checking import Checking
 from tidegate.services.deleting import Deleting
 from tidegate.services.downloads import Downloads
 from tidegate.services.images import Images
+from tidegate.services.imports import Imports
 from tidegate.services.members import Members
 from tidegate.services.reaping import Reaping
 from tidegate.services.removals import Removals
 from tidegate.services.scrubbing import Scrubbing
+from tidegate.services.tasks import Tasks
 from tidegate.services.uploads import Uploads
 from tidegate.settings import FilesystemStore as FilesystemSettings
 from tidegate.settings import HttpStore as HttpSettings
@@ -153,13 +156,30 @@ async def gateway(
             delayed=settings.deletion.delayed,
         )
         app[keys.MEMBERS] = Members(catalog, policy, quotas=settings.quotas)
+        tasks = Tasks(catalog, policy, keep=settings.tasks.keep, lease=lease, node=node)
+        imports = Imports(
+            catalog,
+            policy,
+            app[keys.IMAGES],
+            uploads,
+            removals,
+            tasks,
+            remote=remote,
+            locations=settings.locations,
+            max_size=settings.uploads.max_image_size,
+            patience=settings.uploads.idle_timeout,
+        )
+        app[keys.TASKS] = tasks
+        app[keys.IMPORTS] = imports
         app[keys.READY] = lambda: _ready(catalog, stores[settings.default_store])
         deleting = Deleting(catalog, removals, settings=settings.deletion, lease=lease)
+        reaper = Reaper(reaping, removals, lease=lease)
         jobs += [
-            Reaper(reaping, removals, lease=lease),
+            reaper,
             Watcher(downloads.watch),
             Scrubber(deleting, catalog, delay=settings.deletion.delay),
             Purger(deleting, catalog, after=settings.deletion.purge_after),
+            Purge(tasks),
         ]
         runner = Runner(jobs)
         runner.start()
@@ -185,7 +205,15 @@ async def gateway(
             stack.push_async_callback(slow.close)
             stack.callback(scrubbing.stop)
         stack.push_async_callback(uploads.wait_for_idle)
+        concurrency = settings.tasks.concurrency
+        worker = Worker(tasks, imports.works, concurrency=concurrency, every=reaper.every)
+        stack.push_async_callback(_drain, tasks, asyncio.create_task(worker.run(), name="tasks"))
         yield app
+
+
+async def _drain(tasks: Tasks, working: asyncio.Task[None]) -> None:
+    tasks.drain()
+    await working
 
 
 async def run_worker(
@@ -201,6 +229,7 @@ async def run_worker(
         await stopping.wait()
         log.info("draining", seconds=settings.server.drain_timeout)
         app[keys.UPLOADS].drain()
+        app[keys.TASKS].drain()
         await server.stop()
 
 

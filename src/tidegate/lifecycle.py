@@ -39,7 +39,7 @@ _ROUTES: dict[tuple[str | None, str], Route] = {
     (None, "queued"): Route(((30, 350), (135, 350)), (34, 336), "start"),
     (None, "active"): Route(((1225, 340), (1075, 340)), (1120, 300), "start", 16),
     ("queued", "saving"): Route(((305, 340), (535, 340)), (420, 332)),
-    ("saving", "queued"): Route(((535, 360), (305, 360)), (420, 378)),
+    ("saving", "queued"): Route(((535, 360), (305, 360)), (420, 378), "middle", 32),
     ("saving", "active"): Route(((665, 350), (925, 350)), (795, 342)),
     ("saving", "killed"): Route(((600, _BOTTOM), (600, 498)), (608, 440), "start"),
     ("queued", "killed"): Route(((220, _BOTTOM), (220, 520), (535, 520)), (378, 497), "middle", 34),

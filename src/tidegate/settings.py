@@ -113,6 +113,11 @@ class Uploads(Branch):
         return self
 
 
+class Tasks(Branch):
+    keep: Duration = 48 * 3600.0
+    concurrency: int = Field(default=4, ge=1)
+
+
 class Downloads(Branch):
     verify: bool = True
 
@@ -190,6 +195,7 @@ class Settings(Branch):
     catalog: CatalogSettings = CatalogSettings()
     auth: Auth = Auth()
     uploads: Uploads = Uploads()
+    tasks: Tasks = Tasks()
     downloads: Downloads = Downloads()
     locations: Locations = Locations()
     deletion: Deletion = Deletion()

@@ -32,6 +32,8 @@ UPLOADS_RUNNING = Gauge(
 UPLOADS_WAITING = Gauge(
     "tidegate_uploads_waiting", "Uploads waiting for a buffer", multiprocess_mode="livesum"
 )
+TASKS = Counter("tidegate_tasks_total", "Tasks by outcome", ["type", "outcome"])
+TASKS_RUNNING = Gauge("tidegate_tasks_running", "Tasks being done", multiprocess_mode="livesum")
 BYTES_IN = Counter("tidegate_received_bytes_total", "Image bytes received")
 BYTES_OUT = Counter("tidegate_sent_bytes_total", "Image bytes sent to clients")
 BUFFER_BYTES = Gauge("tidegate_buffer_bytes", "Transfer memory in use", multiprocess_mode="livesum")

@@ -79,6 +79,8 @@ async def is_found_by_no_call(gate: Gateway, image_id: str) -> None:
         ],
     }
     data: dict[str, Any] = {"data": b"x", "headers": {"Content-Type": DATA}}
+    # API v1 lets an administrator look at what is gone, and change its name while it waits
+    seen = {("HEAD", v1): {200}, ("PUT", v1): {200, 403, 409}, ("DELETE", v1): {403}}
     calls: list[tuple[str, str, dict[str, Any]]] = [
         ("GET", v2, {}), ("PATCH", v2, patch), ("PATCH", v2, locations), ("DELETE", v2, {}),
         ("GET", f"{v2}/file", {}), ("HEAD", f"{v2}/file", {}), ("PUT", f"{v2}/file", data),
@@ -89,7 +91,9 @@ async def is_found_by_no_call(gate: Gateway, image_id: str) -> None:
     ]  # fmt: skip
     for method, path, options in calls:
         answer = await gate.ask(method, path, **options)
-        assert answer.status == 404, (method, path, answer.status, answer.body)
+        possible = {404} | seen.get((method, path), set())
+        assert answer.status in possible, (method, path, answer.status, answer.body)
+        assert b"active" not in answer.body
     for path in ("/v2/images", "/v1/images/detail"):
         assert image_id.encode() not in (await gate.ask("GET", path)).body
     again = {"id": image_id, "disk_format": "raw", "container_format": "bare"}

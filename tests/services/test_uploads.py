@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from tests.kit.sources import Bytes, pattern
@@ -275,6 +276,41 @@ async def test_a_cancelled_upload_is_put_back(world: World) -> None:
         await running
     await assert_clean(world, image_id)
     assert (await world.failure(image_id)).reason == "drained"
+
+
+async def test_what_can_be_had_once_more_is_queued_again_when_its_server_stops(
+    world: World,
+) -> None:
+    image_id, attempt = await world.queued(), uuid4().hex
+    half, never = asyncio.Event(), asyncio.Event()
+
+    async def stall() -> None:
+        half.set()
+        await never.wait()
+
+    source = Bytes(pattern(9 * MIB), at_byte=(5 * MIB, stall))
+    running = asyncio.ensure_future(
+        world.uploads().upload(
+            ADMIN, image_id, source, Expected(), attempt=attempt, repeatable=True
+        )
+    )
+    await half.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    await assert_clean(world, image_id, Status.QUEUED)
+    assert [one.id for one in await world.catalog.uploads_of(image_id)] == [attempt]
+    assert (await world.failure(image_id)).reason == "drained"
+    assert (await world.upload(image_id, Bytes(b"again"))).status is Status.ACTIVE
+
+
+async def test_what_can_be_had_once_more_and_breaks_is_killed_as_any_other(world: World) -> None:
+    image_id = await world.queued()
+    with pytest.raises(ClientGone):
+        await world.uploads().upload(
+            ADMIN, image_id, Bytes(b"", breaks_at=0), Expected(), repeatable=True
+        )
+    await assert_clean(world, image_id)
 
 
 # broken by the store

@@ -26,6 +26,7 @@ ANSWERS: dict[type[e.TidegateError], int] = {
     e.Unsupported: 415,
     e.ClientGone: 400,
     e.ClientStalled: 408,
+    e.SourceBroke: 502,
     e.Busy: 429,
     e.CatalogDown: 503,
     e.StoreError: 502,

@@ -11,7 +11,9 @@ from tidegate.identity.base import Identity
 from tidegate.services.activation import Activation
 from tidegate.services.downloads import Downloads
 from tidegate.services.images import Images
+from tidegate.services.imports import Imports
 from tidegate.services.members import Members
+from tidegate.services.tasks import Tasks
 from tidegate.services.uploads import Uploads
 from tidegate.settings import Settings
 
@@ -21,6 +23,8 @@ ACTIVATION = web.AppKey("activation", Activation)
 IMAGES = web.AppKey("images", Images)
 UPLOADS = web.AppKey("uploads", Uploads)
 MEMBERS = web.AppKey("members", Members)
+TASKS = web.AppKey("tasks", Tasks)
+IMPORTS = web.AppKey("imports", Imports)
 DOWNLOADS = web.AppKey("downloads", Downloads)
 
 HOSTS: web.AppKey[frozenset[str] | None] = web.AppKey("hosts")

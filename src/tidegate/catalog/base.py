@@ -1,4 +1,4 @@
-"""The contract of the catalog: the record of images, uploads and what must be removed.
+"""The contract of the catalog: the record of images, uploads, tasks and what must be removed.
 
 Each method is one transaction. Decisions live inside the statement (``UPDATE … WHERE status IN
 (…)``), never in a read before it; after an unknown outcome a call may be repeated. Raises
@@ -15,6 +15,7 @@ from tidegate.domain.image import Image, Location
 from tidegate.domain.member import Member, MemberStatus
 from tidegate.domain.scrub import Copy
 from tidegate.domain.status import Event, Status
+from tidegate.domain.task import Task, TaskEvent, TaskType
 from tidegate.domain.upload import Failure, Removal, Sent, Upload
 
 
@@ -116,6 +117,20 @@ class ImageQuery:
     without: frozenset[Status] = frozenset({Status.DELETED, Status.PENDING_DELETE})
     sort: Sequence[tuple[str, bool]] = (("created_at", True),)
     limit: int = 25
+    marker: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskQuery:
+    """A page of the tasks that did not expire: of all projects for an admin, else of the
+    viewer's. ``equal`` maps columns to values, a time's as ISO 8601, compared by whole seconds.
+    ``limit`` None: all."""
+
+    viewer: Viewer
+    equal: Mapping[str, str] = field(default_factory=dict)
+    sort: str = "created_at"
+    descending: bool = True
+    limit: int | None = 25
     marker: str | None = None
 
 
@@ -276,6 +291,60 @@ class Catalog(Protocol):
     async def removal_done(self, removal_id: int) -> None: ...
 
     async def removal_failed(self, removal_id: int, message: str, *, retry_in: float) -> None: ...
+
+    # tasks
+
+    async def create_task(self, task: Task) -> Task:
+        """Insert a pending task; ``created_at`` and ``updated_at`` are set here."""
+
+    async def get_task(self, task_id: str, viewer: Viewer) -> Task:
+        """NotFound: absent, expired, or not for the viewer's eyes."""
+
+    async def list_tasks(self, query: TaskQuery) -> list[Task]:
+        """Invalid when the marker is unknown to the viewer."""
+
+    async def take_tasks(
+        self,
+        node: str,
+        kinds: Sequence[TaskType],
+        *,
+        lease: float,
+        limit: int,
+        mine: Sequence[str] = (),
+    ) -> list[Task]:
+        """Of these kinds: pending tasks, which are processing from here on, and processing ones
+        whose lease has run out; each is held by this caller alone, for ``lease`` seconds. ``mine``
+        are left."""
+
+    async def renew_task(
+        self,
+        task: Task,
+        *,
+        lease: float,
+        message: str | None = None,
+        image_id: str | None = None,
+    ) -> Task:
+        """Renew the lease of a task that is held, and record what is not None. BadTransition:
+        taken over, or ended."""
+
+    async def put_task_back(self, task: Task, *, retry_in: float = 0.0) -> None:
+        """Hold it no longer: it stays processing, and anybody may take it in ``retry_in`` seconds.
+        BadTransition."""
+
+    async def end_task(
+        self,
+        task: Task,
+        event: TaskEvent,
+        *,
+        keep: float,
+        result: Mapping[str, object] | None = None,
+        message: str = "",
+    ) -> Task:
+        """SUCCEED or FAIL; the task expires in ``keep`` seconds. Repeatable by its holder.
+        BadTransition."""
+
+    async def purge_tasks(self) -> int:
+        """Remove the expired tasks; how many."""
 
     # objects that lie in a store already
 

@@ -4,9 +4,9 @@ from collections.abc import Collection, Mapping, Sequence
 
 from sqlalchemy import delete, func, select, text, update
 
-from tidegate.catalog import activation, adoptions, images, members, scrubs, uploads
+from tidegate.catalog import activation, adoptions, images, members, scrubs, tasks, uploads
 from tidegate.catalog import tables as t
-from tidegate.catalog.base import ImageChange, ImageQuery, Viewer
+from tidegate.catalog.base import ImageChange, ImageQuery, TaskQuery, Viewer
 from tidegate.catalog.checks import SqlChecks
 from tidegate.catalog.deletions import SqlDeletions
 from tidegate.catalog.engine import Database, compiled
@@ -17,6 +17,7 @@ from tidegate.domain.image import Image
 from tidegate.domain.member import Member, MemberStatus
 from tidegate.domain.scrub import Copy
 from tidegate.domain.status import GONE, INITIAL, Event, Status
+from tidegate.domain.task import Task, TaskEvent, TaskType
 from tidegate.domain.upload import Failure, Removal, Sent, Upload, UploadState
 
 ONE_IMAGE = {admin: compiled(one_image(admin=admin)) for admin in (True, False)}
@@ -316,6 +317,77 @@ class SqlCatalog(SqlDeletions, SqlChecks):
         fence = self._fence(repair.id)
         async with self._database.transaction() as connection:
             return await scrubs.finish_repair(connection, repair, fence, bad, received)
+
+    # tasks
+
+    async def create_task(self, task: Task) -> Task:
+        async with self._database.transaction() as connection:
+            return await tasks.create(connection, task)
+
+    async def get_task(self, task_id: str, viewer: Viewer) -> Task:
+        rows = await self._database.rows(tasks.one(task_id, viewer))
+        if not rows:
+            raise tasks.no_such_task(task_id)
+        return tasks.task_of(rows[0])
+
+    async def list_tasks(self, query: TaskQuery) -> list[Task]:
+        marker = None
+        if query.marker is not None:
+            try:
+                marker = await self.get_task(query.marker, query.viewer)
+            except NotFound:
+                raise tasks.unknown_marker(query.marker) from None
+        rows = await self._database.rows(tasks.page(query, marker))
+        return [tasks.task_of(row) for row in rows]
+
+    async def take_tasks(
+        self,
+        node: str,
+        kinds: Sequence[TaskType],
+        *,
+        lease: float,
+        limit: int,
+        mine: Sequence[str] = (),
+    ) -> list[Task]:
+        async with self._database.transaction() as connection:
+            return await tasks.take(
+                connection, node, kinds, self._database.clock, lease, limit, mine
+            )
+
+    async def renew_task(
+        self,
+        task: Task,
+        *,
+        lease: float,
+        message: str | None = None,
+        image_id: str | None = None,
+    ) -> Task:
+        given = {"message": message, "image_id": image_id}
+        values = {name: value for name, value in given.items() if value is not None}
+        values.update(uploads.lease_values(self._database.clock, lease))
+        async with self._database.transaction() as connection:
+            return await tasks.change_held(connection, task, **values)
+
+    async def put_task_back(self, task: Task, *, retry_in: float = 0.0) -> None:
+        values = uploads.lease_values(self._database.clock, retry_in)
+        async with self._database.transaction() as connection:
+            await tasks.change_held(connection, task, **values)
+
+    async def end_task(
+        self,
+        task: Task,
+        event: TaskEvent,
+        *,
+        keep: float,
+        result: Mapping[str, object] | None = None,
+        message: str = "",
+    ) -> Task:
+        async with self._database.transaction() as connection:
+            return await tasks.end(connection, task, event, result, message, keep)
+
+    async def purge_tasks(self) -> int:
+        async with self._database.transaction() as connection:
+            return await tasks.purge(connection)
 
     def _fence(self, attempt: str) -> int:
         return self._fences.get(attempt, 0)

@@ -220,6 +220,7 @@ tasks = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger),
+    Column("roles", JSON),
     Index(None, "owner", "created_at"),
     Index(None, "image_id"),
     Index(None, "status", "lease_until"),

@@ -19,6 +19,7 @@ The tree (an answer is looked up by the nearest ancestor, in ``api/errors.py``):
     ├── Unsupported             a media type or encoding we do not take
     ├── ClientGone              the client broke its own request body
     │   └── ClientStalled       … by sending nothing, or next to nothing, for too long
+    ├── SourceBroke             what is copied from elsewhere broke off, or changed
     ├── Busy                    too much at once: come again (never after data was taken)
     ├── Draining                this worker is stopping
     ├── CatalogDown             the catalog cannot be reached, or is locked
@@ -128,6 +129,10 @@ class ClientGone(TidegateError):
 
 
 class ClientStalled(ClientGone):
+    pass
+
+
+class SourceBroke(TidegateError):
     pass
 
 

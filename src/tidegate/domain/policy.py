@@ -108,6 +108,7 @@ DEFAULT_RULES: Mapping[str, Rule] = {
     "get_member": _owner_or_member,
     "get_members": _owner_or_member,
     "modify_member": _invited,
+    "copy_from": _member,
     "tasks_api_access": _admin,
     "get_task": _anyone,
     "get_tasks": _anyone,

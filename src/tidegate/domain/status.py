@@ -71,10 +71,18 @@ TRANSITIONS: dict[Event, Transition] = {
     ),
     Event.BREAK: _row({S.SAVING}, S.KILLED, "upload broke", Actor.ATTEMPT, Actor.JANITOR),
     Event.RELEASE: _row(
-        {S.SAVING}, S.QUEUED, "upload broke, on_broken = queued", Actor.ATTEMPT, Actor.JANITOR
+        {S.SAVING},
+        S.QUEUED,
+        "upload broke with on_broken = queued, or a copy was stopped",
+        Actor.ATTEMPT,
+        Actor.JANITOR,
     ),
     Event.REFUSE: _row(
-        {S.QUEUED}, S.KILLED, "v1 data of a wrong type, or copy source unreadable", Actor.USER
+        {S.QUEUED},
+        S.KILLED,
+        "v1 data of a wrong type, or copy source unreadable",
+        Actor.USER,
+        Actor.ATTEMPT,
     ),
     Event.REGISTER: _row({S.QUEUED}, S.ACTIVE, "first location, or size 0", Actor.USER),
     Event.UNREGISTER: _row({S.ACTIVE}, S.QUEUED, "last location removed", Actor.USER),

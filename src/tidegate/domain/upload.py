@@ -27,9 +27,9 @@ class Failure:
     """Why an attempt failed, in words for its owner.
 
     ``reason`` is a fixed word (``client_gone``, ``client_stalled``, ``size_mismatch``,
-    ``digest_mismatch``, ``too_large``, ``store``, ``deleted``, ``node_died``, ``drained``,
-    ``refused``, ``wrong_bytes``, ``internal``), ``where`` the step that failed (``reading``,
-    ``begin``, ``part 7``, ``verify``, ``complete``, ``publish``, ``scrub``, …).
+    ``digest_mismatch``, ``too_large``, ``source``, ``store``, ``deleted``, ``node_died``,
+    ``drained``, ``refused``, ``wrong_bytes``, ``internal``), ``where`` the step that failed
+    (``reading``, ``begin``, ``part 7``, ``verify``, ``complete``, ``publish``, ``scrub``, …).
     """
 
     reason: str

@@ -26,6 +26,7 @@ from tidegate.domain.errors import (
     Gone,
     Invalid,
     SizeMismatch,
+    SourceBroke,
     StoreBroke,
     StoreDown,
     StoreError,
@@ -123,9 +124,13 @@ class Uploads:
         *,
         store_id: str | None = None,
         request_id: str | None = None,
+        attempt: str | None = None,
+        repeatable: bool = False,
     ) -> Image:
         """Fill a queued image. Refusals before the claim leave it queued; from the claim on,
         whatever happens, nothing of a failed attempt stays in the store, and the image says why.
+        ``attempt`` names the attempt beforehand. ``repeatable``: its bytes can be had once more,
+        so that a stop of this server takes the image back to queued.
 
         NotFound, Forbidden, BadTransition, Invalid, TooLarge, Busy before; ClientGone,
         SizeMismatch, DigestMismatch, TooLarge, StoreError, Gone after.
@@ -143,7 +148,7 @@ class Uploads:
             budget=self._settings.memory_budget,
             limits=store.limits,
         )
-        attempt = uuid4().hex
+        attempt = attempt or uuid4().hex
         upload = Upload(
             id=attempt,
             image_id=image.id,
@@ -172,7 +177,9 @@ class Uploads:
             # shielded pieces go on when the request is cancelled, so the count is theirs
             self._count(1)
             try:
-                return await self._claimed(upload, sending, expected, request_id)
+                return await self._claimed(
+                    upload, sending, expected, request_id, repeatable=repeatable
+                )
             finally:
                 self._catalog.let_go(attempt)
                 self._count(-1)
@@ -218,7 +225,13 @@ class Uploads:
         return sorted({*self._settings.digests, *expected.digests})
 
     async def _claimed(
-        self, upload: Upload, sending: Sending, expected: Expected, request_id: str | None
+        self,
+        upload: Upload,
+        sending: Sending,
+        expected: Expected,
+        request_id: str | None,
+        *,
+        repeatable: bool,
     ) -> Image:
         begun = time.monotonic()
         try:
@@ -229,8 +242,10 @@ class Uploads:
                 done.set()
         except BaseException as failures:
             error = first_failure(failures)
+            stopped = isinstance(error, asyncio.CancelledError)
+            broken = Event.RELEASE if stopped and repeatable else self._broken
             raise await asyncio.shield(
-                self._put_back(upload, sending, error, request_id)
+                self._put_back(upload, sending, error, request_id, broken)
             ) from error
         telemetry.UPLOADS.labels("done").inc()
         log.info("upload done", image=image.id, store=upload.store, bytes=image.size,
@@ -284,7 +299,12 @@ class Uploads:
                 renewed = time.monotonic()
 
     async def _put_back(
-        self, upload: Upload, sending: Sending, error: BaseException, request_id: str | None
+        self,
+        upload: Upload,
+        sending: Sending,
+        error: BaseException,
+        request_id: str | None,
+        broken: Event,
     ) -> BaseException:
         """Leave nothing of the attempt; what cannot be done now is the janitor's. Gives what to
         raise."""
@@ -295,7 +315,7 @@ class Uploads:
                 await self._removals.give_up(
                     upload,
                     failure,
-                    self._broken,
+                    broken,
                     upload_id=sending.upload_id,
                     completing=sending.finishing,
                     received=sending.received,
@@ -339,6 +359,7 @@ def _failure(error: BaseException, where: str, request_id: str | None) -> Failur
         (ClientGone, "client_gone"),
         (SizeMismatch, "size_mismatch"),
         (DigestMismatch, "digest_mismatch"),
+        (SourceBroke, "source"),
         (TooLarge, "too_large"),
         (StoreError, "store"),
         (CatalogDown, "catalog"),

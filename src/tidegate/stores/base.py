@@ -54,12 +54,14 @@ class Limits:
 class Stored:
     """What a store says of an object. ``etag`` names this version of the bytes (None: no such
     notion); ``crc64nvme`` is of the whole object where the store knows it; ``modified`` is
-    seconds since 1970 by the store's clock, said by ``look`` alone."""
+    seconds since 1970 by the store's clock, said by ``look`` alone; ``last_modified`` is when the
+    bytes last changed, in words of a source that is not ours."""
 
     size: int | None
     etag: str | None = None
     crc64nvme: int | None = None
     modified: float | None = field(default=None, compare=False)
+    last_modified: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

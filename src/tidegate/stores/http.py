@@ -153,4 +153,5 @@ def _stored(response: aiohttp.ClientResponse) -> Stored:
         length = response.headers.get("Content-Length", "")
         size = int(length) if length.isdigit() else None
     etag = response.headers.get("ETag")
-    return Stored(size, etag if etag and not etag.startswith("W/") else None)
+    strong = etag if etag and not etag.startswith("W/") else None
+    return Stored(size, strong, last_modified=response.headers.get("Last-Modified"))

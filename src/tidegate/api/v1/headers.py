@@ -44,11 +44,13 @@ _NOT_PLAIN = re.compile("[\x00-\x1f\x7f]|^ | $")
 @dataclass(frozen=True, slots=True)
 class Meta:
     """``given`` holds what was sent, by field, as values of the right type; a field that was
-    sent empty is None. ``purge``: properties that are not named go."""
+    sent empty is None. ``purge``: properties that are not named go. ``copy_from`` is the URL of
+    the data (None: not sent)."""
 
     given: Mapping[str, Any]
     properties: Mapping[str, str | None]
     purge: bool
+    copy_from: str | None = None
 
     def get(self, name: str) -> Any:
         return self.given.get(name)
@@ -69,10 +71,11 @@ def read_meta(headers: MultiMapping[str]) -> Meta:
     given: dict[str, Any] = {}
     properties: dict[str, str | None] = {}
     decode = _unquoted if _quotes(headers) else str.strip
+    copy_from: str | None = None
     for header, raw in headers.items():
         name = decode(header).lower()
         if name == _COPY_FROM:
-            raise Invalid("x-glance-api-copy-from is not offered by this server.")
+            copy_from = _text(name, decode(raw))
         if not name.startswith(PREFIX):
             continue
         value = _text(name, decode(raw))
@@ -84,7 +87,7 @@ def read_meta(headers: MultiMapping[str]) -> Meta:
                 given[field] = _value(name, field, value)
     _join_amazon(given)
     purge = headers.get(_PURGE, "true").strip().lower() in _TRUE
-    return Meta(given, properties, purge)
+    return Meta(given, properties, purge, copy_from)
 
 
 def write_meta(image: Image) -> dict[str, str]:

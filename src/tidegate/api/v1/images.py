@@ -8,7 +8,7 @@ from aiohttp import web
 from tidegate.api.body import Body, expected
 from tidegate.api.delivery import deliver
 from tidegate.api.errors import render
-from tidegate.api.keys import CALLER, DOWNLOADS, IMAGES, REQUEST_ID, SETTINGS, UPLOADS
+from tidegate.api.keys import CALLER, DOWNLOADS, IMAGES, IMPORTS, REQUEST_ID, SETTINGS, UPLOADS
 from tidegate.api.links import base_url
 from tidegate.api.reading import refuse_body
 from tidegate.api.v1.headers import Meta, image_v1, never_415, read_meta, write_meta
@@ -46,18 +46,20 @@ async def post_image(request: web.Request) -> web.Response:
         visibility=Visibility.PUBLIC if meta.get("is_public") else Visibility.SHARED,
         fields=meta.columns(),
         properties=meta.properties,
-        size=meta.get("size"),
+        size=meta.get("size") if meta.copy_from is None else meta.get("size") or None,
         checksum=meta.get("checksum"),
         location=meta.get("location"),
-        empty=meta.get("size") == 0 and not carries,
+        empty=meta.get("size") == 0 and not carries and meta.copy_from is None,
     )
     images.check(caller, new, *(["upload_image"] if carries else []))
+    _refuse_two_sources(meta, carries)
     store_id = _store_id(request, meta)
     coming = _coming(request, meta, store_id) if carries else None
     if carries:
         meta.need_formats()
+    await _check_copy(request, meta, store_id)
     image = await images.create(caller, new)
-    return await _filled(request, image, coming, store_id, status=201)
+    return await _filled(request, meta, image, coming, store_id, status=201)
 
 
 async def put_image(request: web.Request) -> web.Response:
@@ -67,26 +69,28 @@ async def put_image(request: web.Request) -> web.Response:
     image = await images.for_v1(caller, request.match_info["image_id"], *actions)
     _refuse_fixed(caller, image, meta)
     queued = image.status is Status.QUEUED
-    located = meta.get("location") is not None
+    elsewhere = meta.copy_from is not None or meta.get("location") is not None
     if carries and not queued:
         raise Conflict("Cannot upload to an unqueued image")
-    if located and not queued:
+    if elsewhere and not queued:
         raise Invalid("Attempted to update Location field for an image not in queued status.")
     _refuse_too_large(request, meta)
-    store_id = _store_id(request, meta) if carries else None
+    _refuse_two_sources(meta, carries)
+    filled = carries or meta.copy_from is not None
+    store_id = _store_id(request, meta) if filled else None
     coming = _coming(request, meta, store_id) if carries else None
-    if carries:
+    if filled:
         meta.need_formats(image)
-    if carries:
         request.app[UPLOADS].refuse_refill(caller, image)
+    await _check_copy(request, meta, store_id, image)
     image = await images.change(
         caller,
         image.id,
         _edits(caller, image, meta, carries),
         fields=_fields(image, meta),
-        only_in=frozenset({Status.QUEUED}) if carries or located else _like(image.status),
+        only_in=frozenset({Status.QUEUED}) if carries or elsewhere else _like(image.status),
     )
-    return await _filled(request, image, coming, store_id, status=200)
+    return await _filled(request, meta, image, coming, store_id, status=200)
 
 
 async def get_image(request: web.Request) -> web.StreamResponse:
@@ -129,6 +133,24 @@ def _refuse_too_large(request: web.Request, meta: Meta) -> None:
         raise Invalid(f"Denying attempt to upload image larger than {most} bytes.")
 
 
+def _refuse_two_sources(meta: Meta, carries: bool) -> None:
+    if carries + (meta.copy_from is not None) + (meta.get("location") is not None) > 1:
+        raise Invalid("It's invalid to provide multiple image sources.")
+
+
+async def _check_copy(
+    request: web.Request, meta: Meta, store_id: str | None, image: Image | None = None
+) -> None:
+    """Whether the data may come from where ``x-glance-api-copy-from`` says."""
+    if meta.copy_from is None:
+        return
+    meta.need_formats(image)
+    declared = meta.get("size") or (image.declared_size if image is not None else None)
+    await request.app[IMPORTS].check_copy(
+        request[CALLER], meta.copy_from, declared=declared, store_id=store_id, image=image
+    )
+
+
 def _store_id(request: web.Request, meta: Meta) -> str | None:
     """A store is named by its id, or by a scheme of URLs that one store alone has. Invalid."""
     name: str | None = meta.get("store")
@@ -144,8 +166,6 @@ def _store_id(request: web.Request, meta: Meta) -> str | None:
 def _coming(request: web.Request, meta: Meta, store_id: str | None) -> Expected:
     """What was announced of the data that comes with the request, all that can be refused
     without reading it having been refused."""
-    if meta.get("location") is not None:
-        raise Invalid("It's invalid to provide multiple image sources.")
     with never_415():
         coming = expected(request)
     if meta.get("size") is not None:
@@ -163,14 +183,23 @@ def _coming(request: web.Request, meta: Meta, store_id: str | None) -> Expected:
 
 async def _filled(
     request: web.Request,
+    meta: Meta,
     image: Image,
     coming: Expected | None,
     store_id: str | None,
     *,
     status: int,
 ) -> web.Response:
-    """Take the data, if some comes, and answer with the image."""
+    """Take the data, or have it copied, if there is some, and answer with the image."""
     headers: dict[str, str] = {}
+    if meta.copy_from is not None:
+        await request.app[IMPORTS].copy(
+            request[CALLER],
+            image,
+            meta.copy_from,
+            store_id=store_id,
+            request_id=request[REQUEST_ID],
+        )
     if coming is not None:
         try:
             image = await _take_data(request, image, coming, store_id)
@@ -229,7 +258,7 @@ def _fields(image: Image, meta: Meta) -> dict[str, object]:
         fields |= {
             f"{prefix}{name}": meta.given[name]
             for name in ("size", "checksum")
-            if name in meta.given
+            if name in meta.given and (meta.copy_from is None or meta.given[name])
         }
     return fields
 

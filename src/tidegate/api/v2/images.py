@@ -20,7 +20,7 @@ MAX_TAG = 255
 
 async def create_image(request: web.Request) -> web.Response:
     body = await read_json(request)
-    image = await request.app[IMAGES].create(request[CALLER], _new_image(body))
+    image = await request.app[IMAGES].create(request[CALLER], new_image(body))
     location = f"{base_url(request)}/v2/images/{image.id}"
     return respond(image_view(request, image), status=201, headers={"Location": location})
 
@@ -77,7 +77,7 @@ async def delete_tag(request: web.Request) -> web.Response:
     return web.Response(status=204)
 
 
-def _new_image(body: Any) -> NewImage:
+def new_image(body: Any) -> NewImage:
     """Invalid, Forbidden: the first member that may not be set."""
     if not isinstance(body, dict):
         raise Invalid("A new image must be a JSON object.")

@@ -48,7 +48,7 @@ def parse(query: MultiMapping[str]) -> ImageQuery:
         hidden=_hidden(given.get("os_hidden", "false")),
         without=GONE,
         sort=_sort(query),
-        limit=_limit(given.get("limit")),
+        limit=limit(given.get("limit")),
         marker=given.get("marker"),
     )
 
@@ -71,7 +71,7 @@ def bad_encoding(url: URL) -> bool:
     return False
 
 
-def _limit(text: str | None) -> int:
+def limit(text: str | None) -> int:
     if text is None:
         return DEFAULT_LIMIT
     if not re.fullmatch(r"[+-]?[0-9]{1,18}", text.strip()):

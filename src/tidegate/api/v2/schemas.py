@@ -8,6 +8,7 @@ from aiohttp import web
 from jsonschema.protocols import Validator
 
 from tidegate.api.reading import refuse_body
+from tidegate.api.v2.task_schemas import TASK, TASKS
 from tidegate.domain.errors import Invalid
 from tidegate.domain.image import CONTAINER_FORMATS, DISK_FORMATS, Visibility
 from tidegate.domain.status import Status
@@ -153,7 +154,7 @@ IMAGES: dict[str, Any] = {
     ],
 }
 
-_DOCUMENTS = {"image": IMAGE, "images": IMAGES}
+_DOCUMENTS = {"image": IMAGE, "images": IMAGES, "task": TASK, "tasks": TASKS}
 _IMAGE: Validator = jsonschema.Draft202012Validator(IMAGE)
 
 
