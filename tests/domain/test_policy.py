@@ -54,7 +54,8 @@ BY_VISIBILITY = {
     "download_from_store": DOWNLOADERS,
     **dict.fromkeys(
         ("add_image", "modify_image", "communitize_image", "delete_image", "upload_image",
-         "copy_from", "deactivate", "reactivate", "set_image_location", "add_member", "delete_member"),
+         "copy_from", "deactivate", "reactivate", "set_image_location", "add_member",
+         "delete_member"),
         every(WRITERS),
     ),
     **dict.fromkeys(
