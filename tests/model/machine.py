@@ -50,6 +50,7 @@ class Model:
     was_active: bool = False
     may_be: frozenset[str] | None = None
     closed_by_admin: bool = False
+    digests: tuple[str, str] = ("", "")
 
     @property
     def gone(self) -> bool:
@@ -66,6 +67,7 @@ class Model:
 
     def fill(self, data: bytes, *, own: bool) -> None:
         self.status, self.data, self.was_active = "active", data, True
+        self.digests = _md5(data), hashlib.sha512(data).hexdigest()
         self.locations = [own]
 
     def empty(self, status: str) -> None:
@@ -434,8 +436,7 @@ class Life(RuleBasedStateMachine):
             assert image["size"] == len(data)
             assert len(image["locations"]) == len(model.locations)
             if model.locations and model.locations[0]:
-                assert image["checksum"] == _md5(data)
-                assert image["os_hash_value"] == hashlib.sha512(data).hexdigest()
+                assert (image["checksum"], image["os_hash_value"]) == model.digests
         else:
             assert (image["size"], image["checksum"], image["os_hash_value"]) == (None, None, None)
             assert image["locations"] == []
