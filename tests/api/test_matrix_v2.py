@@ -39,6 +39,9 @@ add a location   | 200 → active | 409       | 409       | 409       | 200     
 remove the last  | 403 / 409    | 403 / 409 | 403 / 409 | 403 / 409 | 403 / 200 → queued | 403 / 409   | 403 / 409 | 404
 locations: []    | 403          | 403       | 403       | 403       | 403                | 403         | 403       | 404
 set the status   | 403          | 403       | 403       | 403       | 403                | 403         | 403       | 403
+deactivate       | 403          | 403       | 403       | 403       | 204 → deactivated  | 204         | 403       | 404
+reactivate       | 403          | 403       | 403       | 403       | 204                | 204 → active | 403      | 404
+its tasks        | 200          | 200       | 200       | 200       | 200                | 200         | 200       | 404
 put a tag        | 204          | 204       | 204       | 204       | 204                | 204         | 204       | 404
 drop a tag       | 204          | 204       | 204       | 204       | 204                | 204         | 204       | 404
 delete           | 204 → gone   | 204 → gone | 204 → gone | 204 → gone | 204 → gone      | 204 → gone  | 204 → gone | 404
@@ -154,6 +157,9 @@ CALLS: dict[str, Call] = {
     "remove the last": patch("remove", "/locations/0"),
     "locations: []": patch("replace", "/locations", []),
     "set the status": patch("replace", "/status", "active"),
+    "deactivate": request("POST", "/actions/deactivate"),
+    "reactivate": request("POST", "/actions/reactivate"),
+    "its tasks": request("GET", "/tasks"),
     "put a tag": request("PUT", "/tags/new"),
     "drop a tag": request("DELETE", "/tags/old"),
     "delete": request("DELETE"),

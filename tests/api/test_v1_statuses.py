@@ -12,6 +12,7 @@ STATUSES = ("queued", "saving", "uploading", "importing", "active", "deactivated
             "pending_delete", "deleted")  # fmt: skip
 TYPED = {"Content-Type": DATA}
 JSON = {"Content-Type": "application/json"}
+COPY = {"x-glance-api-copy-from": "http://127.0.0.1:80/x", **meta(size=5)}
 LOCATION = meta(location="http://127.0.0.1:80/x", size=5)
 
 CALLS: dict[str, tuple[str, str, dict[str, str], bytes | None]] = {
@@ -24,6 +25,7 @@ CALLS: dict[str, tuple[str, str, dict[str, str], bytes | None]] = {
     "PUT other status": ("PUT", "", meta(status="nonsense"), None),
     "PUT body": ("PUT", "", TYPED, b"other"),
     "PUT location": ("PUT", "", LOCATION, None),
+    "PUT copy-from": ("PUT", "", COPY, None),
     "DELETE": ("DELETE", "", {}, None),
     "list members": ("GET", "/members", {}, None),
     "PUT member": ("PUT", "/members/p2", {}, None),
@@ -42,6 +44,7 @@ PUT checksum     | 200 200 200 200 403 403 200 404/200 404/403
 PUT other status | 403 403 403 403 403 403 403 404/403 404/403
 PUT body         | 200 409 409 409 409 409 409 404/409 404/403
 PUT location     | 200 400 400 400 400 400 400 404/400 404/403
+PUT copy-from    | 200 400 400 400 400 400 400 404/400 404/403
 DELETE           | 200 200 200 200 200 200 200 404/403 404
 list members     | 200 200 200 200 200 200 200 404/200 404
 PUT member       | 204 204 204 204 204 204 204 404/204 404
