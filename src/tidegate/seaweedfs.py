@@ -80,6 +80,8 @@ class SeaweedFS:
                     f"-dir={data}",
                     "-ip=127.0.0.1",
                     "-ip.bind=127.0.0.1",
+                    # each bucket takes several, and by default free space at the start is the limit
+                    "-volume.max=100000",
                     *(f"-{option}" for option in _OFF),
                     *(f"-{name}={port}" for name, port in ports.items()),
                 ],
