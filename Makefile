@@ -1,4 +1,4 @@
-.PHONY: install run test lint bench
+.PHONY: install run test test-units test-e2e lint bench
 
 PORT ?= 9292
 BIN = .venv/bin
@@ -14,8 +14,15 @@ install: .venv/installed
 run: install
 	$(BIN)/tidegate dev --port $(PORT)
 
+# two halves at once, since most of the end-to-end tests wait for something
 test: install
-	$(BIN)/python -m pytest
+	$(MAKE) --jobs=2 --output-sync=target --no-print-directory test-units test-e2e
+
+test-units:
+	$(BIN)/python -m pytest --ignore tests/e2e
+
+test-e2e:
+	$(BIN)/python -m pytest tests/e2e
 
 lint: install
 	$(BIN)/ruff format --check .
