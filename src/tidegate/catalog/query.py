@@ -1,10 +1,22 @@
 """Listing images: who sees what, filters, and pages by key instead of by offset."""
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, exists, func, literal, or_, select, true
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Select,
+    Table,
+    and_,
+    exists,
+    func,
+    literal,
+    or_,
+    select,
+    true,
+)
 from sqlalchemy.types import String
 
 from tidegate.catalog import tables as t
@@ -38,11 +50,11 @@ def image_page(query: ImageQuery, marker: Image | None) -> Select[Any]:
         statement = statement.where(_holds(condition))
     keys = _keys(query)
     if marker is not None:
-        statement = statement.where(_after(keys, marker))
+        statement = statement.where(after(t.images, keys, marker))
     # what changed since is little: to be sorted, and not found on a walk in order of the keys
     changed = any(one.column == "updated_at" and one.op == "gt" for one in query.conditions)
     for column, descending in keys:
-        ordered = _sortable(column)
+        ordered = sortable(t.images.c[column])
         if changed and column == "created_at":
             ordered = func.coalesce(ordered, 0)
         statement = statement.order_by(ordered.desc() if descending else ordered.asc())
@@ -105,27 +117,26 @@ def _keys(query: ImageQuery) -> list[tuple[str, bool]]:
     return keys
 
 
-def _sortable(name: str) -> ColumnElement[Any]:
+def sortable(column: Column[Any]) -> ColumnElement[Any]:
     """Nulls sort as the empty value, on every engine alike."""
-    column = t.images.c[name]
-    if not column.nullable:
-        return column
-    return func.coalesce(column, "" if isinstance(column.type, String) else 0)
+    return func.coalesce(column, _empty(column)) if column.nullable else column
 
 
-def _after(keys: list[tuple[str, bool]], marker: Image) -> ColumnElement[bool]:
-    """Rows strictly behind the marker's, in the order of ``keys``."""
+def after(table: Table, keys: Iterable[tuple[str, bool]], marker: object) -> ColumnElement[bool]:
+    """Rows strictly behind the marker's, in the order of ``keys`` (column, descending)."""
     alternatives = []
     equal: list[ColumnElement[bool]] = []
     for name, descending in keys:
-        column = _sortable(name)
-        value = getattr(marker, name)
+        column, value = sortable(table.c[name]), getattr(marker, name)
         if value is None:
-            value = "" if isinstance(t.images.c[name].type, String) else 0
-        beyond = column < value if descending else column > value
-        alternatives.append(and_(*equal, beyond))
+            value = _empty(table.c[name])
+        alternatives.append(and_(*equal, column < value if descending else column > value))
         equal.append(column == value)
     return or_(*alternatives)
+
+
+def _empty(column: Column[Any]) -> str | int:
+    return "" if isinstance(column.type, String) else 0
 
 
 def unknown_marker(marker: str) -> Invalid:

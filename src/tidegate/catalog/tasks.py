@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, delete, false, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, delete, false, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlalchemy.types import String
 
 from tidegate.catalog import tables as t
 from tidegate.catalog.base import TaskQuery, Viewer
 from tidegate.catalog.engine import Clock
+from tidegate.catalog.query import after, sortable
 from tidegate.catalog.rows import now
 from tidegate.catalog.uploads import lease_values
 from tidegate.domain.errors import BadTransition, Invalid, NotFound
@@ -160,9 +160,9 @@ def page(query: TaskQuery, marker: Task | None) -> Select[Any]:
         statement = statement.where(_holds(name, value))
     keys = {query.sort: query.descending, "id": query.descending}
     if marker is not None:
-        statement = statement.where(_after(keys, marker))
+        statement = statement.where(after(t.tasks, keys.items(), marker))
     for name, descending in keys.items():
-        column = _sortable(name)
+        column = sortable(_t[name])
         statement = statement.order_by(column.desc() if descending else column.asc())
     return statement if query.limit is None else statement.limit(query.limit)
 
@@ -210,23 +210,3 @@ def _holds(name: str, value: str) -> ColumnElement[bool]:
     except (ValueError, OverflowError):
         return false()
     return and_(_t[name] >= begin, _t[name] < begin + 1_000_000)
-
-
-def _sortable(name: str) -> ColumnElement[Any]:
-    """Nulls sort as the empty value, on every engine alike."""
-    column = _t[name]
-    if not column.nullable:
-        return column
-    return func.coalesce(column, "" if isinstance(column.type, String) else 0)
-
-
-def _after(keys: Mapping[str, bool], marker: Task) -> ColumnElement[bool]:
-    alternatives = []
-    equal: list[ColumnElement[bool]] = []
-    for name, descending in keys.items():
-        column, value = _sortable(name), getattr(marker, name)
-        if value is None:
-            value = "" if isinstance(_t[name].type, String) else 0
-        alternatives.append(and_(*equal, column < value if descending else column > value))
-        equal.append(column == value)
-    return or_(*alternatives)

@@ -4,13 +4,14 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote, unquote
 
 from multidict import MultiMapping
 
 from tidegate.api.v2.patch import READ_ONLY
+from tidegate.api.v2.views import precise_time
 from tidegate.domain.errors import Forbidden, Invalid, Unsupported
 from tidegate.domain.image import CONTAINER_FORMATS, DISK_FORMATS, Image, Visibility
 from tidegate.domain.status import Status
@@ -123,10 +124,10 @@ def image_v1(image: Image) -> dict[str, Any]:
         "min_ram": image.min_ram,
         "min_disk": image.min_disk,
         "owner": image.owner,
-        "created_at": _time(image.created_at),
-        "updated_at": _time(image.updated_at),
+        "created_at": precise_time(image.created_at),
+        "updated_at": precise_time(image.updated_at),
         "deleted": image.gone,
-        "deleted_at": None if image.deleted_at is None else _time(image.deleted_at),
+        "deleted_at": None if image.deleted_at is None else precise_time(image.deleted_at),
         "properties": {
             name: value
             for name, value in image.properties.items()
@@ -254,10 +255,3 @@ def _shown(value: Any) -> str:
 
 
 _SAFE = "".join(map(chr, range(0x20, 0x7F)))
-
-
-def _time(microseconds: int) -> str:
-    moment = datetime.fromtimestamp(microseconds // 1_000_000, UTC)
-    return moment.replace(tzinfo=None, microsecond=microseconds % 1_000_000).isoformat(
-        timespec="microseconds"
-    )

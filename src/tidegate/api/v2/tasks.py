@@ -1,7 +1,6 @@
 """Image API v2: tasks, for administrators, and those of an image, for whoever may see it."""
 
 import re
-from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
@@ -12,7 +11,7 @@ from tidegate.api.links import base_url
 from tidegate.api.reading import read_json, refuse_body
 from tidegate.api.v2 import images, listing
 from tidegate.api.v2.task_schemas import check_task
-from tidegate.api.v2.views import respond, time_of
+from tidegate.api.v2.views import precise_time, respond, time_of
 from tidegate.catalog.base import TaskQuery, Viewer
 from tidegate.domain.errors import Invalid
 from tidegate.domain.task import Task, TaskStatus, TaskType
@@ -149,9 +148,9 @@ def _row(task: Task) -> dict[str, Any]:
         "type": task.type,
         "status": task.status,
         "owner": task.owner,
-        "expires_at": None if task.expires_at is None else _moment(task.expires_at),
-        "created_at": _moment(task.created_at),
-        "updated_at": _moment(task.updated_at),
+        "expires_at": None if task.expires_at is None else precise_time(task.expires_at),
+        "created_at": precise_time(task.created_at),
+        "updated_at": precise_time(task.updated_at),
         "deleted_at": None,
         "deleted": False,
         "image_id": task.image_id,
@@ -161,10 +160,3 @@ def _row(task: Task) -> dict[str, Any]:
         "result": task.result,
         "message": task.message,
     }
-
-
-def _moment(microseconds: int) -> str:
-    moment = datetime.fromtimestamp(microseconds // 1_000_000, UTC)
-    return moment.replace(tzinfo=None, microsecond=microseconds % 1_000_000).isoformat(
-        timespec="microseconds"
-    )

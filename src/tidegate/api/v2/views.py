@@ -19,6 +19,14 @@ def time_of(microseconds: int) -> datetime:
     return datetime.fromtimestamp(microseconds // 1_000_000, UTC)
 
 
+def precise_time(microseconds: int) -> str:
+    """In UTC with microseconds and no zone, as API v1 and an image's tasks show it."""
+    moment = datetime.fromtimestamp(microseconds // 1_000_000, UTC)
+    return moment.replace(tzinfo=None, microsecond=microseconds % 1_000_000).isoformat(
+        timespec="microseconds"
+    )
+
+
 def image_view(request: web.Request, image: Image) -> dict[str, Any]:
     """The caller is known to see the image; keys in the order in which Glance has them."""
     settings = request.app[SETTINGS].locations
