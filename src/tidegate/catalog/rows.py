@@ -1,7 +1,7 @@
 """Rows to values and back, the one query that reads a whole image, and what its row copies."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sqlalchemy import (
@@ -96,8 +96,8 @@ def visible_to(project: ColumnElement[Any], *, admin: bool) -> ColumnElement[boo
     return or_(
         i.owner == project,
         i.owner.is_(None),
-        i.visibility.in_([Visibility.PUBLIC, Visibility.COMMUNITY]),
-        and_(i.visibility == Visibility.SHARED, is_member),
+        i.visibility.in_(_literal((Visibility.PUBLIC, Visibility.COMMUNITY))),
+        and_(i.visibility.in_(_literal((Visibility.SHARED,))), is_member),
     )
 
 
@@ -106,9 +106,14 @@ def one_image(*, admin: bool, gone: bool = False) -> Select[Any]:
     project: ColumnElement[Any] = bindparam("project", None, String())
     return image_query(None if admin else project).where(
         t.images.c.id == bindparam("id", None, String()),
-        true() if gone else t.images.c.status.not_in(sorted(GONE)),
+        true() if gone else t.images.c.status.not_in(_literal(GONE)),
         visible_to(project, admin=admin),
     )
+
+
+def _literal(values: Iterable[str]) -> ColumnElement[Any]:
+    """Written into the statement itself, where each execution would bind them again."""
+    return bindparam(None, sorted(map(str, values)), expanding=True, literal_execute=True)
 
 
 def image_of(row: Any) -> Image:

@@ -49,20 +49,18 @@ class SqlCatalog(SqlDeletions, SqlChecks):
             return await images.create(connection, image)
 
     async def get_image(self, image_id: str, viewer: Viewer) -> Image:
-        return await self._one(*ONE_IMAGE[viewer.admin], image_id, viewer)
+        asked = {"id": image_id, "project": viewer.project}
+        image = await self._database.hot_row(ONE_IMAGE[viewer.admin], asked, image_of)
+        if image is None:
+            raise images.no_such_image(image_id)
+        return image
 
     async def get_image_or_gone(self, image_id: str, viewer: Viewer) -> Image:
-        return await self._one(*_ANY_IMAGE[viewer.admin], image_id, viewer)
-
-    async def _one(
-        self, sql: str, constants: Mapping[str, object], image_id: str, viewer: Viewer
-    ) -> Image:
-        row = await self._database.hot_row(
-            sql, {**constants, "id": image_id, "project": viewer.project}
-        )
-        if row is None:
+        asked = {"id": image_id, "project": viewer.project}
+        image = await self._database.hot_row(_ANY_IMAGE[viewer.admin], asked, image_of)
+        if image is None:
             raise images.no_such_image(image_id)
-        return image_of(row)
+        return image
 
     async def list_images(self, query: ImageQuery) -> list[Image]:
         marker = None
