@@ -8,8 +8,8 @@ from uuid import UUID
 from sqlalchemy import create_engine, insert, update
 
 from tidegate.catalog import tables
-from tidegate.catalog.engine import upgrade
 from tidegate.catalog.rows import copies
+from tidegate.catalog.upgrade import upgrade
 
 _BATCH = 5000
 

@@ -12,10 +12,11 @@ from sqlalchemy import create_engine
 from sqlalchemy.dialects import sqlite
 
 from tidegate.catalog.base import Condition, ImageQuery, Viewer
-from tidegate.catalog.engine import upgrade
+from tidegate.catalog.engine import is_current
 from tidegate.catalog.query import image_page
 from tidegate.catalog.sql import ONE_IMAGE, SqlCatalog
 from tidegate.catalog.tables import metadata
+from tidegate.catalog.upgrade import upgrade
 from tidegate.domain.errors import CatalogDown
 from tidegate.domain.image import Image
 
@@ -44,6 +45,14 @@ def test_an_upgrade_of_what_is_up_to_date_changes_nothing(url: str, path: Path) 
     before = _schema(path)
     upgrade(url)
     assert _schema(path) == before
+
+
+def test_a_catalog_is_current_when_it_has_every_migration(url: str) -> None:
+    assert not is_current(url)
+    upgrade(url, "0001")
+    assert not is_current(url)
+    upgrade(url)
+    assert is_current(url)
 
 
 def test_images_of_the_first_schema_are_brought_into_one_row(url: str, path: Path) -> None:

@@ -9,17 +9,27 @@ busy timeout), and reading connections beside it. PostgreSQL is a second ``case`
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
 import orjson
-from alembic import command
-from alembic.config import Config
-from alembic.util import CommandError
-from sqlalchemy import ColumnElement, Connection, Select, create_engine, event, func
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    String,
+    column,
+    create_engine,
+    event,
+    func,
+    inspect,
+    select,
+    table,
+)
 from sqlalchemy import exc as sql_errors
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import URL, make_url
@@ -34,6 +44,8 @@ BUSY_TIMEOUT = 10.0
 """Seconds a statement waits for another process's transaction."""
 
 READERS = 2
+
+_VERSION = "alembic_version"
 
 _PRAGMAS = (
     f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT * 1000)}",
@@ -73,7 +85,7 @@ class Database:
         self._points: PointReads | None = None
 
     async def open(self) -> None:
-        await asyncio.to_thread(upgrade, self.url.render_as_string(hide_password=False))
+        await asyncio.to_thread(_make_sound, self.url.render_as_string(hide_password=False))
         driver = self.url.set(drivername="sqlite+aiosqlite")
         self._writer = create_async_engine(driver, pool_size=1, max_overflow=0, pool_timeout=30)
         self._reader = create_async_engine(driver, pool_size=READERS, max_overflow=0)
@@ -127,25 +139,32 @@ def is_there(url: str) -> bool:
     return Path(str(_parse(url).database)).exists()
 
 
-def upgrade(url: str, to: str = "head") -> None:
-    """Bring the schema to a version, by default the newest, under the database's own write lock,
-    so that any number of processes may do it at once. CatalogDown in one line."""
+def is_current(url: str) -> bool:
+    """Whether the schema is there, and of this version. CatalogDown."""
+    with connection_to(url, writing=False) as connection:
+        if not inspect(connection).has_table(_VERSION):
+            return False
+        version = select(column("version_num", String())).select_from(table(_VERSION))
+        return connection.execute(version).scalar() == newest_version()
+
+
+def newest_version() -> str:
+    """Of the migrations there are; each one's file begins with its version."""
+    files = resources.files("tidegate.catalog").joinpath("migrations", "versions").iterdir()
+    return max(file.name[:4] for file in files if file.name[:4].isdigit())
+
+
+@contextmanager
+def connection_to(url: str, *, writing: bool) -> Iterator[Connection]:
+    """In a transaction; ``writing``: that has the database's write lock from the begin on.
+    CatalogDown."""
     engine = create_engine(_parse(url), connect_args={"timeout": BUSY_TIMEOUT})
     event.listen(engine, "connect", _prepare)
-    event.listen(engine, "begin", _begin_immediate)
-    config = Config()
-    config.set_main_option("script_location", "tidegate:catalog/migrations")
-    config.set_main_option("path_separator", "os")
+    if writing:
+        event.listen(engine, "begin", _begin_immediate)
     try:
         with translated(), engine.begin() as connection:
-            _check(connection)
-            config.attributes["connection"] = connection
-            command.upgrade(config, to)
-    except CommandError as error:
-        raise CatalogDown(
-            "The catalog's schema is of a newer version, or another program's; use the version "
-            "that made it, or another catalog.url."
-        ) from error
+            yield connection
     finally:
         engine.dispose()
 
@@ -233,7 +252,13 @@ def _begin_immediate(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
-def _check(connection: Connection) -> None:
-    found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
-    if found != "ok":
-        raise CatalogDown("The catalog's file is damaged; restore it from a backup.")
+def _make_sound(url: str) -> None:
+    """Upgraded where it must be. CatalogDown, also for a damaged file."""
+    if not is_current(url):
+        # Alembic stays in memory for good, and nobody needs it after the first start
+        from tidegate.catalog.upgrade import upgrade
+
+        upgrade(url)
+    with connection_to(url, writing=False) as connection:
+        if connection.exec_driver_sql("PRAGMA quick_check(1)").scalar() != "ok":
+            raise CatalogDown("The catalog's file is damaged; restore it from a backup.")

@@ -15,7 +15,7 @@ def _group() -> None: ...
 def upgrade_schema(config: ConfigFile = None) -> None:
     """Bring the catalog's schema to this version's (``serve`` does so by itself)."""
     # the database's libraries come with it, which the supervisor does without
-    from tidegate.catalog.engine import upgrade
+    from tidegate.catalog.upgrade import upgrade
 
     upgrade(load_settings(config).catalog.url)
     typer.echo("The catalog's schema is up to date.")

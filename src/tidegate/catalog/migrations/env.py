@@ -1,4 +1,4 @@
-"""Run by Alembic on the connection that ``catalog.engine`` hands over, already in a transaction."""
+"""Run by Alembic on the connection of ``catalog.upgrade``, already in a transaction."""
 
 from alembic import context
 
