@@ -147,7 +147,8 @@ def _refuse(message: RawRequestMessage) -> tuple[int, str] | None:
         return 400, "HTTP/1.0 has no chunked bodies."
     if not message.path.startswith(("/", "*")):
         return 400, "The request's target must be a path."
-    hosts = message.headers.getall(HOST, ())
+    # what stands for a request that cannot be parsed has an empty dict
+    hosts = message.headers.getall(HOST, ()) if message.headers else ()
     if len(hosts) > 1 or (not hosts and message.version == HttpVersion11):
         return 400, "The request must have one Host header."
     if hosts and not _HOST.fullmatch(hosts[0]):
