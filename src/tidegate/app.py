@@ -33,6 +33,7 @@ from tidegate.services.deleting import Deleting
 from tidegate.services.downloads import Downloads
 from tidegate.services.images import Images
 from tidegate.services.imports import Imports
+from tidegate.services.locations import Locations
 from tidegate.services.members import Members
 from tidegate.services.reaping import Reaping
 from tidegate.services.removals import Removals
@@ -144,15 +145,20 @@ async def gateway(
         app[keys.DOWNLOADS] = downloads = Downloads(
             catalog, stores, policy, settings=settings.downloads, arena=arena
         )
-        app[keys.IMAGES] = Images(
-            catalog,
+        app[keys.LOCATIONS] = Locations(
             stores,
             policy,
-            removals,
             remote=remote,
-            quotas=settings.quotas,
-            locations=settings.locations,
+            settings=settings.locations,
+            limit=settings.quotas.locations,
             max_size=settings.uploads.max_image_size,
+        )
+        app[keys.IMAGES] = Images(
+            catalog,
+            policy,
+            app[keys.LOCATIONS],
+            removals,
+            quotas=settings.quotas,
             delayed=settings.deletion.delayed,
         )
         app[keys.MEMBERS] = Members(catalog, policy, quotas=settings.quotas)

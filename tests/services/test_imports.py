@@ -22,9 +22,11 @@ from tidegate.domain.upload import Failure, Upload
 from tidegate.services import imports as module
 from tidegate.services.images import Images
 from tidegate.services.imports import MAX_ATTEMPTS, Imports
+from tidegate.services.locations import Locations
 from tidegate.services.tasks import Tasks
-from tidegate.settings import Fetch, Locations, Quotas
+from tidegate.settings import Fetch, Quotas
 from tidegate.settings import HttpStore as HttpSettings
+from tidegate.settings import Locations as LocationSettings
 from tidegate.stores.fetch import Fetcher
 from tidegate.stores.http import HttpStore
 
@@ -47,13 +49,14 @@ class Copying:
 
     def imports(self, tasks: Tasks | None = None) -> Imports:
         world = self.world
-        images = Images(
-            world.catalog, {world.store.id: world.store}, Policy(), world.removals,
-            remote=self.remote, quotas=Quotas(), locations=Locations(), max_size=2**40,
+        locations = Locations(
+            {world.store.id: world.store}, Policy(), remote=self.remote,
+            settings=LocationSettings(), limit=-1, max_size=2**40,
         )  # fmt: skip
+        images = Images(world.catalog, Policy(), locations, world.removals, quotas=Quotas())
         return Imports(
             world.catalog, Policy(), images, world.uploads(), world.removals,
-            tasks or self.tasks, remote=self.remote, locations=Locations(), max_size=2**40,
+            tasks or self.tasks, remote=self.remote, locations=LocationSettings(), max_size=2**40,
             patience=30,
         )  # fmt: skip
 

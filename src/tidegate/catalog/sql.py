@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from sqlalchemy import delete, func, select, text, update
 
-from tidegate.catalog import activation, adoptions, images, members, scrubs, tasks, uploads
+from tidegate.catalog import activation, adoptions, changes, images, members, scrubs, tasks, uploads
 from tidegate.catalog import tables as t
 from tidegate.catalog.base import ImageChange, ImageQuery, TaskQuery, Viewer
 from tidegate.catalog.checks import SqlChecks
@@ -75,15 +75,15 @@ class SqlCatalog(SqlDeletions, SqlChecks):
 
     async def change_image(self, image_id: str, change: ImageChange) -> tuple[Image, list[Removal]]:
         async with self._database.transaction() as connection:
-            return await images.change(connection, image_id, change)
+            return await changes.change(connection, image_id, change)
 
     async def set_tag(self, image_id: str, tag: str, *, limit: int) -> None:
         async with self._database.transaction() as connection:
-            await images.set_tag(connection, image_id, tag, limit)
+            await changes.set_tag(connection, image_id, tag, limit)
 
     async def drop_tag(self, image_id: str, tag: str) -> None:
         async with self._database.transaction() as connection:
-            await images.drop_tag(connection, image_id, tag)
+            await changes.drop_tag(connection, image_id, tag)
 
     async def advance(self, image_id: str, event: Event) -> Image:
         async with self._database.transaction() as connection:

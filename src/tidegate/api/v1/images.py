@@ -25,7 +25,8 @@ from tidegate.domain.errors import (
 from tidegate.domain.image import Image, Visibility
 from tidegate.domain.policy import Caller
 from tidegate.domain.status import GONE, Status
-from tidegate.services.images import Edit, LocationsEdit, NewImage, NewLocation
+from tidegate.services.images import Edit, NewImage
+from tidegate.services.locations import LocationsEdit, NewLocation
 from tidegate.services.uploads import Expected
 
 _EDITED = ("name", "disk_format", "container_format", "min_disk", "min_ram", "protected")
