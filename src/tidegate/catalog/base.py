@@ -22,6 +22,7 @@ from tidegate.catalog.contract.images import (
     RemoveLocation,
     Viewer,
 )
+from tidegate.catalog.contract.imports import Imports
 from tidegate.catalog.contract.members import Members
 from tidegate.catalog.contract.tasks import TaskQuery, Tasks
 from tidegate.catalog.contract.uploads import Attempts, Removals
@@ -46,7 +47,7 @@ __all__ = [
 ]
 
 
-class Catalog(Images, Members, Attempts, Removals, Tasks, Adoptions, Scrubs, Protocol):
+class Catalog(Images, Members, Attempts, Removals, Tasks, Imports, Adoptions, Scrubs, Protocol):
     async def open(self) -> None:
         """Connect; migrate the schema under a lock (SQLite) or check it. CatalogDown."""
 

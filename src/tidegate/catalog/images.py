@@ -26,7 +26,7 @@ from tidegate.domain.errors import (
 )
 from tidegate.domain.image import Image, Location
 from tidegate.domain.status import TRANSITIONS, Event, Status, target
-from tidegate.domain.upload import Removal
+from tidegate.domain.upload import Removal, UploadState
 
 _i = t.images.c
 
@@ -133,14 +133,27 @@ async def remove(
         if image.protected:
             raise Forbidden(f"Image {image_id} is protected and cannot be deleted.")
         raise await refused(connection, image_id, Event.DELETE)
+    staged = await remove_staged(connection, image_id)
     step = WAITING if status == later.target else DELETED
     await connection.execute(
         insert(t.deletions).values(image_id=image_id, step=step, **moment(clock))
     )
     if step == WAITING:
-        return []
+        return staged
     image = await read(connection, image_id)
-    return await removals_of(connection, image_id, image.locations)
+    return staged + await removals_of(connection, image_id, image.locations)
+
+
+async def remove_staged(connection: AsyncConnection, image_id: str) -> list[Removal]:
+    """Write down that staged data which became no location must go."""
+    u = t.uploads.c
+    gone = await connection.execute(
+        update(t.uploads)
+        .where(u.image_id == image_id, u.state == UploadState.STAGED.value)
+        .values(state=UploadState.DONE.value, updated_at=now())
+        .returning(u.store, u.key)
+    )
+    return [await put_removal(connection, row.store, row.key, None) for row in gone.all()]
 
 
 def need_formats(image: Image) -> None:

@@ -22,7 +22,7 @@ from tidegate.catalog import tables as t
 from tidegate.catalog.engine import Clock, from_json, json_array, json_object, json_tuple
 from tidegate.domain.image import Image, Location, Visibility
 from tidegate.domain.status import GONE, Status
-from tidegate.domain.upload import Failure, Removal, Sent, Upload, UploadState
+from tidegate.domain.upload import Failure, Purpose, Removal, Sent, Upload, UploadState
 
 _STATUS = {status.value: status for status in Status}
 _VISIBILITY = {visibility.value: visibility for visibility in Visibility}
@@ -169,6 +169,8 @@ def upload_of(row: Mapping[str, Any]) -> Upload:
         image_id=row["image_id"],
         store=row["store"],
         key=row["key"],
+        purpose=Purpose(row["purpose"] or Purpose.FILL),
+        task_id=row["task_id"],
         state=UploadState(row["state"]),
         upload_id=row["upload_id"],
         node=row["node"],

@@ -154,6 +154,8 @@ uploads = Table(
     Column("started_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
     Column("ended_at", BigInteger),
+    Column("purpose", String(8)),
+    Column("task_id", String(36)),
     Index(None, "image_id", "started_at"),
     Index(None, "ended_at", "lease_until"),
 )

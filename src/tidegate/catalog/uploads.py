@@ -7,7 +7,7 @@ a holder names it, so that an owner who was given up can change nothing any more
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, exists, insert, or_, select, update
+from sqlalchemy import ColumnElement, and_, exists, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tidegate.catalog import images
@@ -17,31 +17,43 @@ from tidegate.catalog.rows import now, removal_of, upload_of
 from tidegate.domain.errors import BadTransition
 from tidegate.domain.image import Image, Location
 from tidegate.domain.status import TRANSITIONS, Event, Status
-from tidegate.domain.upload import OPEN, Failure, Removal, Sent, Upload, UploadState
+from tidegate.domain.upload import OPEN, Failure, Purpose, Removal, Sent, Upload, UploadState
 
 _u = t.uploads.c
 _i = t.images.c
 _OPEN = sorted(OPEN)
+
+COPIED_IN = (Status.IMPORTING.value, Status.ACTIVE.value, Status.DEACTIVATED.value)
+"""Statuses of an image whose data is being copied into another store."""
+
+_CLAIMED = (Status.SAVING.value, Status.UPLOADING.value, *COPIED_IN)
 
 _Due = tuple[str | None, Mapping[str, Any]]
 """What is to be removed (a store's upload id; None: the object), and the lease that holds it."""
 
 
 async def start(connection: AsyncConnection, upload: Upload, clock: Clock, lease: float) -> Image:
-    row = TRANSITIONS[Event.UPLOAD]
+    event = Event.STAGE if upload.purpose is Purpose.STAGE else Event.UPLOAD
+    row = TRANSITIONS[event]
+    formats = [_i.disk_format.is_not(None), _i.container_format.is_not(None)]
     changed = await connection.execute(
         update(t.images)
         .where(
             _i.id == upload.image_id,
             _i.status.in_(sorted(row.sources)),
-            _i.disk_format.is_not(None),
-            _i.container_format.is_not(None),
+            *(formats if event is Event.UPLOAD else ()),
         )
         .values(status=row.target.value, claim=upload.id, updated_at=now())
     )
     if changed.rowcount == 0:
-        error = await _why_not(connection, upload.image_id)
+        error = await _why_not(connection, upload.image_id, event)
         raise error
+    await put(connection, upload, clock, lease)
+    return await images.read(connection, upload.image_id)
+
+
+async def put(connection: AsyncConnection, upload: Upload, clock: Clock, lease: float) -> None:
+    """The row of an attempt that has just claimed its image."""
     moment = now()
     await connection.execute(
         insert(t.uploads).values(
@@ -54,19 +66,20 @@ async def start(connection: AsyncConnection, upload: Upload, clock: Clock, lease
             fence=1,
             expected_size=upload.expected_size,
             received=0,
+            purpose=upload.purpose.value,
+            task_id=upload.task_id,
             started_at=moment,
             updated_at=moment,
             **lease_values(clock, lease),
         )
     )
-    return await images.read(connection, upload.image_id)
 
 
-async def _why_not(connection: AsyncConnection, image_id: str) -> Exception:
+async def _why_not(connection: AsyncConnection, image_id: str, event: Event) -> Exception:
     image = await images.read_live(connection, image_id)
-    if image.status in TRANSITIONS[Event.UPLOAD].sources:
+    if image.status in TRANSITIONS[event].sources:
         images.need_formats(image)
-    return await images.refused(connection, image_id, Event.UPLOAD)
+    return await images.refused(connection, image_id, event)
 
 
 async def renew(
@@ -76,10 +89,10 @@ async def renew(
     **values: Any,
 ) -> None:
     """Change an attempt's row while its holder still has the image. BadTransition."""
-    still_saving = exists().where(
-        _i.id == _u.image_id, _i.claim == attempt, _i.status == Status.SAVING
+    still_claimed = exists().where(
+        _i.id == _u.image_id, _i.claim == attempt, _i.status.in_(_CLAIMED)
     )
-    await _change_held(connection, attempt, fence, still_saving, updated_at=now(), **values)
+    await _change_held(connection, attempt, fence, still_claimed, updated_at=now(), **values)
 
 
 async def keep(
@@ -113,38 +126,64 @@ async def lost(connection: AsyncConnection, attempt: str) -> BadTransition:
 
 
 async def publish(connection: AsyncConnection, attempt: str, fence: int, sent: Sent) -> Image:
+    """What becomes of the image is decided by what the attempt is for."""
     upload = await _row(connection, attempt)
-    row = TRANSITIONS[Event.PUBLISH]
-    if upload["state"] == UploadState.DONE:
+    if upload["state"] in (UploadState.DONE, UploadState.STAGED):
         return await images.read_live(connection, upload["image_id"])
-    still = exists().where(held(attempt, fence))
+    match upload["purpose"]:
+        case Purpose.STAGE:
+            state, sources = UploadState.STAGED, [Status.UPLOADING.value]
+            values: Mapping[str, Any] = {"size": sent.size}
+        case Purpose.COPY:
+            state, sources, values = UploadState.DONE, list(COPIED_IN), {}
+        case _:
+            row = TRANSITIONS[Event.PUBLISH]
+            state, sources = UploadState.DONE, sorted(row.sources)
+            values = {"status": row.target.value, "was_active": True, **measured(sent)}
     changed = await connection.execute(
         update(t.images)
         .where(
             _i.id == upload["image_id"],
             _i.claim == attempt,
-            _i.status.in_(sorted(row.sources)),
-            still,
+            _i.status.in_(sources),
+            exists().where(held(attempt, fence)),
         )
-        .values(
-            status=row.target.value,
-            was_active=True,
-            updated_at=now(),
-            size=sent.size,
-            checksum=sent.digests.get("md5"),
-            crc64nvme=None if sent.crc64nvme is None else str(sent.crc64nvme),
-            declared_size=None,
-            declared_checksum=None,
-            **_strongest(sent),
-        )
+        .values(updated_at=now(), **values)
     )
     if changed.rowcount == 0:
         raise await lost(connection, attempt)
-    await images.put_location(
-        connection, upload["image_id"], 0, Location(upload["store"], upload["key"])
-    )
-    await end(connection, attempt, UploadState.DONE, received=sent.size)
+    if state is UploadState.DONE:
+        where = Location(upload["store"], upload["key"])
+        await add_location(connection, upload["image_id"], where, sent)
+    await end(connection, attempt, state, received=sent.size)
     return await images.refresh(connection, upload["image_id"])
+
+
+async def add_location(
+    connection: AsyncConnection, image_id: str, where: Location, sent: Sent
+) -> None:
+    """Behind the others. While the image is imported, what was measured becomes the image's."""
+    last = await connection.scalar(
+        select(func.max(t.locations.c.position)).where(t.locations.c.image_id == image_id)
+    )
+    await images.put_location(connection, image_id, 0 if last is None else last + 1, where)
+    await connection.execute(
+        update(t.images)
+        .where(_i.id == image_id, _i.status == Status.IMPORTING.value)
+        .values(measured(sent))
+    )
+
+
+def measured(sent: Sent) -> dict[str, Any]:
+    """The columns of an image whose bytes went through our hands."""
+    return {
+        "size": sent.size,
+        "checksum": sent.digests.get("md5"),
+        "crc64nvme": None if sent.crc64nvme is None else str(sent.crc64nvme),
+        "declared_size": None,
+        "declared_checksum": None,
+        **_strongest(sent),
+    }
 
 
 async def fail(

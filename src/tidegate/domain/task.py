@@ -39,6 +39,15 @@ class TaskType(StrEnum):
     COPY_FROM = "copy_from"  # API v1's; Glance has no task for it
 
 
+LOCK = "os_glance_import_task"
+"""The property of an image that names the import task whose it is."""
+
+IMPORTING = "os_glance_importing_to_stores"
+FAILED = "os_glance_failed_import"
+"""The properties that list the stores to which an import is still to bring it, and those to which
+it failed to."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
     """``owner``, ``user_id`` and ``roles`` are those of the caller for whom it is done; times are

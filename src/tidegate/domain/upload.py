@@ -10,16 +10,25 @@ from enum import StrEnum
 
 class UploadState(StrEnum):
     """``started`` (claimed) → ``writing`` (store knows it) → ``completing`` (verified, being
-    published) → ``done`` | ``failed``."""
+    published) → ``done`` | ``failed``; ``staged`` (its object waits for an import) → ``done``."""
 
     STARTED = "started"
     WRITING = "writing"
     COMPLETING = "completing"
+    STAGED = "staged"
     DONE = "done"
     FAILED = "failed"
 
 
 OPEN = frozenset({UploadState.STARTED, UploadState.WRITING, UploadState.COMPLETING})
+
+
+class Purpose(StrEnum):
+    """``fill`` an image; ``stage`` its data; ``copy`` it into a store, for an import task."""
+
+    FILL = "fill"
+    STAGE = "stage"
+    COPY = "copy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +72,15 @@ class Sent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upload:
-    """``id`` is the attempt's id and the claim on the image; times are microseconds UTC."""
+    """``id`` is the attempt's id and the claim on the image; ``task_id`` is the task of a copy;
+    times are microseconds UTC."""
 
     id: str
     image_id: str
     store: str
     key: str
+    purpose: Purpose = Purpose.FILL
+    task_id: str | None = None
     state: UploadState = UploadState.STARTED
     upload_id: str | None = None
     node: str = ""

@@ -8,8 +8,9 @@ complete at the store, looking where its answer is ambiguous; (7) publish, guard
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 from uuid import uuid4
 
 from tidegate import telemetry
@@ -19,17 +20,11 @@ from tidegate.domain.errors import (
     Busy,
     CatalogDown,
     ClientGone,
-    ClientStalled,
     Conflict,
     DigestMismatch,
     Draining,
-    Gone,
     Invalid,
     SizeMismatch,
-    SourceBroke,
-    StoreBroke,
-    StoreDown,
-    StoreError,
     StoreReadOnly,
     TidegateError,
     TooLarge,
@@ -37,9 +32,10 @@ from tidegate.domain.errors import (
 )
 from tidegate.domain.image import Image
 from tidegate.domain.policy import Caller, Policy
-from tidegate.domain.status import GONE, Event
-from tidegate.domain.upload import Failure, Sent, Upload
+from tidegate.domain.status import Event
+from tidegate.domain.upload import Purpose, Sent, Upload
 from tidegate.killpoints import kill_point
+from tidegate.services.failing import answer_to, failure_of
 from tidegate.services.removals import Removals
 from tidegate.services.waiting import set_within
 from tidegate.settings import Locations as LocationSettings
@@ -63,6 +59,12 @@ class Expected:
     length: int | None = None
     size: int | None = None
     digests: Mapping[str, str] = field(default_factory=dict)
+
+
+class Start(Protocol):
+    """A statement that claims the image for an attempt, and writes that down."""
+
+    def __call__(self, upload: Upload, *, lease: float) -> Awaitable[object]: ...
 
 
 class Uploads:
@@ -138,24 +140,64 @@ class Uploads:
         image = await self._catalog.get_image(image_id, _viewer(caller))
         self._policy.require(caller, "upload_image", image)
         self.refuse_refill(caller, image)
-        expected = _with_declared(expected, image)
+        expected = with_declared(expected, image)
         size = expected.length if expected.size is None else expected.size
         store = self.admit(size, store_id=store_id)
+        upload = self.attempt(image_id, store, size, attempt=attempt)
+        return await self.bring(
+            upload,
+            source,
+            expected,
+            start=self._catalog.start_upload,
+            request_id=request_id,
+            broken=self._broken,
+            stopped=Event.RELEASE if repeatable else self._broken,
+        )
+
+    def attempt(
+        self,
+        image_id: str,
+        store: Store,
+        size: int | None,
+        *,
+        attempt: str | None = None,
+        purpose: Purpose = Purpose.FILL,
+        task_id: str | None = None,
+    ) -> Upload:
+        """A new one, under a key of its own."""
+        name = attempt or uuid4().hex
+        return Upload(
+            id=name,
+            image_id=image_id,
+            store=store.id,
+            key=f"{image_id}/{name}",
+            purpose=purpose,
+            task_id=task_id,
+            node=self._node,
+            expected_size=size,
+        )
+
+    async def bring(
+        self,
+        upload: Upload,
+        source: Source,
+        expected: Expected,
+        *,
+        start: Start,
+        broken: Event,
+        stopped: Event,
+        request_id: str | None = None,
+    ) -> Image:
+        """Begin an attempt by ``start``, and bring it to its end: what it is for, or else the
+        event ``broken``; ``stopped``: with this server. Raises as ``upload``."""
+        attempt, size = upload.id, upload.expected_size
+        store = self._store(upload.store)
         cut = plan(
             size,
             framed=expected.length is not None,
             start=self._settings.part_size,
             budget=self._settings.memory_budget,
             limits=store.limits,
-        )
-        attempt = attempt or uuid4().hex
-        upload = Upload(
-            id=attempt,
-            image_id=image.id,
-            store=store.id,
-            key=f"{image.id}/{attempt}",
-            node=self._node,
-            expected_size=size,
         )
         sending = Sending(
             source,
@@ -170,7 +212,7 @@ class Uploads:
             began=lambda upload_id: self._catalog.upload_began(attempt, upload_id),
         )
         kill_point("before_claim")
-        await self._catalog.start_upload(upload, lease=self._settings.lease)
+        await start(upload, lease=self._settings.lease)
         kill_point("after_claim")
         telemetry.UPLOADS_STARTED.inc()
         with telemetry.UPLOADS_RUNNING.track_inprogress():
@@ -178,7 +220,7 @@ class Uploads:
             self._count(1)
             try:
                 return await self._claimed(
-                    upload, sending, expected, request_id, repeatable=repeatable
+                    upload, sending, expected, request_id, broken=broken, stopped=stopped
                 )
             finally:
                 self._catalog.let_go(attempt)
@@ -231,7 +273,8 @@ class Uploads:
         expected: Expected,
         request_id: str | None,
         *,
-        repeatable: bool,
+        broken: Event,
+        stopped: Event,
     ) -> Image:
         begun = time.monotonic()
         try:
@@ -242,13 +285,13 @@ class Uploads:
                 done.set()
         except BaseException as failures:
             error = first_failure(failures)
-            stopped = isinstance(error, asyncio.CancelledError)
-            broken = Event.RELEASE if stopped and repeatable else self._broken
+            event = stopped if isinstance(error, asyncio.CancelledError) else broken
             raise await asyncio.shield(
-                self._put_back(upload, sending, error, request_id, broken)
+                self._put_back(upload, sending, error, request_id, event)
             ) from error
         telemetry.UPLOADS.labels("done").inc()
-        log.info("upload done", image=image.id, store=upload.store, bytes=image.size,
+        log.info("upload done", image=image.id, store=upload.store, purpose=upload.purpose,
+                 bytes=image.size,
                  seconds=round(time.monotonic() - begun, 3), request_id=request_id)  # fmt: skip
         return image
 
@@ -308,7 +351,7 @@ class Uploads:
     ) -> BaseException:
         """Leave nothing of the attempt; what cannot be done now is the janitor's. Gives what to
         raise."""
-        failure = _failure(error, sending.step, request_id)
+        failure = failure_of(error, sending.step, request_id)
         # where the publishing itself is in doubt, whoever reads the catalog next decides
         if not (isinstance(error, CatalogDown) and sending.step == "publish"):
             try:
@@ -321,7 +364,7 @@ class Uploads:
                     received=sending.received,
                 )
             except BadTransition as lost:
-                error, failure = lost, _failure(lost, sending.step, request_id)
+                error, failure = lost, failure_of(lost, sending.step, request_id)
             except TidegateError as late:
                 log.warning("upload left to the janitor", image=upload.image_id, error=late.message)
         telemetry.UPLOADS.labels(failure.reason).inc()
@@ -329,14 +372,14 @@ class Uploads:
         report("upload broke", image=upload.image_id, store=upload.store, reason=failure.reason,
                where=failure.where, bytes=sending.received, request_id=failure.request_id,
                error=failure.message)  # fmt: skip
-        return _answer(error, failure)
+        return answer_to(error, failure)
 
 
 def _viewer(caller: Caller) -> Viewer:
     return Viewer(project=caller.project, admin=caller.is_admin)
 
 
-def _with_declared(expected: Expected, image: Image) -> Expected:
+def with_declared(expected: Expected, image: Image) -> Expected:
     """Add what an earlier API v1 call announced of the data."""
     digests = dict(expected.digests)
     if image.declared_checksum:
@@ -351,34 +394,3 @@ def _verify(sent: Sent, expected: Expected) -> None:
     for algorithm, announced in expected.digests.items():
         if sent.digests[algorithm] != announced:
             raise DigestMismatch(algorithm, announced, sent.digests[algorithm])
-
-
-def _failure(error: BaseException, where: str, request_id: str | None) -> Failure:
-    reasons: list[tuple[type[BaseException], str]] = [
-        (ClientStalled, "client_stalled"),
-        (ClientGone, "client_gone"),
-        (SizeMismatch, "size_mismatch"),
-        (DigestMismatch, "digest_mismatch"),
-        (SourceBroke, "source"),
-        (TooLarge, "too_large"),
-        (StoreError, "store"),
-        (CatalogDown, "catalog"),
-        (asyncio.CancelledError, "drained"),
-    ]
-    if isinstance(error, BadTransition):
-        reason = "deleted" if error.status in GONE else "taken_over"
-    else:
-        reason = next((word for kind, word in reasons if isinstance(error, kind)), "internal")
-    message = error.message if isinstance(error, TidegateError) else ""
-    if reason == "drained":
-        message = "The server was stopped while the data came."
-    return Failure(reason, where, message or "An internal error.", request_id)
-
-
-def _answer(error: BaseException, failure: Failure) -> BaseException:
-    """What the client is told; 503 is never among it, since clients send a consumed body again."""
-    if isinstance(error, BadTransition) and failure.reason == "deleted":
-        return Gone("The image was deleted while its data came; the data was removed.")
-    if isinstance(error, StoreDown):
-        return StoreBroke(error.store, error.reason)
-    return error

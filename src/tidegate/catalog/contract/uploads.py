@@ -10,8 +10,9 @@ from tidegate.domain.upload import Failure, Removal, Sent, Upload
 
 class Attempts(Protocol):
     async def start_upload(self, upload: Upload, *, lease: float) -> Image:
-        """queued → saving, claimed by ``upload.id``, with the upload's row and a lease of
-        ``lease`` seconds. NotFound, BadTransition; Invalid when the formats are not set."""
+        """queued → saving, or uploading to stage; claimed by ``upload.id``, with the upload's row
+        and a lease of ``lease`` seconds. NotFound, BadTransition; Invalid when the formats are not
+        set, which staging does not ask for."""
 
     async def upload_began(self, attempt: str, upload_id: str) -> None:
         """Write the store's upload id, before the first part. BadTransition: lost the claim."""
@@ -25,7 +26,9 @@ class Attempts(Protocol):
 
     async def publish_upload(self, attempt: str, sent: Sent) -> Image:
         """saving → active, guarded by the claim: size, checksum, hashes, CRC and location are
-        written, the upload is done. Repeatable. BadTransition when the claim is lost."""
+        written, the upload is done. Staged: the size alone, and the object waits. A copy: another
+        location, of an importing image also what was measured. Repeatable. BadTransition when the
+        claim is lost."""
 
     async def fail_upload(
         self,
@@ -38,12 +41,12 @@ class Attempts(Protocol):
         look_again: float | None = None,
         received: int | None = None,
     ) -> list[Removal]:
-        """End an attempt: ``event`` (BREAK or RELEASE) is applied if the claim still holds and
-        dropped if not; the failure is recorded, with the bytes received (None: as last recorded);
-        each of ``leftovers`` (a store's upload id, or
-        None for the object itself) becomes a removal of the attempt's key, reserved for the caller
-        for ``reserve`` seconds; ``look_again`` adds
-        one of the object that is due in so many seconds, and is not among those given. Repeatable.
+        """End an attempt: ``event`` (BREAK, RELEASE, UNSTAGE) is applied if the claim still holds
+        and dropped if not; the failure is recorded, with the bytes received (None: as last
+        recorded); each of ``leftovers`` (a store's upload id, or None for the object itself)
+        becomes a removal of the attempt's key, reserved for the caller for ``reserve`` seconds;
+        ``look_again`` adds one of the object that is due in so many seconds, and is not among those
+        given. Repeatable.
         BadTransition: the attempt was taken over, and nothing was changed."""
 
     async def keep_upload(self, attempt: str, *, lease: float) -> None:

@@ -1,0 +1,272 @@
+"""Statements about imports: whose an image is meanwhile, what it gets, and how that ends.
+
+An image is a task's while its property ``LOCK`` holds the task's id. Each statement of a task's
+holder asks for that, and for the task's fence, so that who was given up can change nothing. The end
+of the task and the end of its import are one transaction: there is nothing in between.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, delete, exists, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from tidegate.catalog import images, tasks, uploads
+from tidegate.catalog import tables as t
+from tidegate.catalog.engine import Database
+from tidegate.catalog.rows import now, upload_of
+from tidegate.domain.errors import BadTransition, Conflict
+from tidegate.domain.image import Image, Location
+from tidegate.domain.status import TRANSITIONS, Event, Status
+from tidegate.domain.task import FAILED, IMPORTING, LOCK, Task, TaskEvent, TaskStatus, TaskType
+from tidegate.domain.upload import OPEN, Purpose, Upload, UploadState
+
+_i, _u, _p, _l, _t = t.images.c, t.uploads.c, t.properties.c, t.locations.c, t.tasks.c
+_LIVE = (TaskStatus.PENDING.value, TaskStatus.PROCESSING.value)
+_EMPTY = dict.fromkeys(
+    ("size", "virtual_size", "checksum", "hash_algo", "hash_value", "crc64nvme", "claim")
+)
+
+
+class SqlImports:
+    """See ``catalog.base.Imports``."""
+
+    _database: Database
+    _fences: dict[str, int]
+
+    async def ask_for_import(self, task: Task, status: Status) -> Task:
+        async with self._database.transaction() as connection:
+            return await _ask(connection, task, status)
+
+    async def begin_import(self, task: Task, status: Status, stores: Sequence[str]) -> Image:
+        async with self._database.transaction() as connection:
+            return await _begin(connection, task, status, stores)
+
+    async def note_import(
+        self, task: Task, *, left: Sequence[str], failed: Sequence[str], activate: bool
+    ) -> Image:
+        async with self._database.transaction() as connection:
+            return await _note(connection, task, left, failed, activate=activate)
+
+    async def publish_staged(self, task: Task, attempt: str) -> Image:
+        async with self._database.transaction() as connection:
+            return await _publish_staged(connection, task, attempt)
+
+    async def start_copy(
+        self, upload: Upload, task: Task, *, deactivated: bool, lease: float
+    ) -> Image:
+        statuses = [Status.IMPORTING, Status.ACTIVE]
+        async with self._database.transaction() as connection:
+            await _claim(connection, task, statuses + [Status.DEACTIVATED] * deactivated, upload.id)
+            await uploads.put(connection, upload, self._database.clock, lease)
+            image = await images.read(connection, upload.image_id)
+        self._fences[upload.id] = 1
+        return image
+
+
+async def _ask(connection: AsyncConnection, task: Task, status: Status) -> Task:
+    image_id = _image_of(task)
+    busy = exists().where(
+        _p.image_id == _i.id, _p.name == LOCK, _t.id == _p.value, _t.status.in_(_LIVE)
+    )
+    changed = await connection.execute(
+        update(t.images)
+        .where(_i.id == image_id, _i.status == status.value, ~busy)
+        .values(updated_at=now())
+    )
+    if changed.rowcount == 0:
+        image = await images.read_live(connection, image_id)
+        if image.status is not status:
+            raise BadTransition(f"The image is {image.status} meanwhile.", image.status)
+        raise Conflict(
+            f"New operation on image '{image_id}' is not permitted as prior operation is still "
+            "in progress"
+        )
+    await _set(connection, image_id, {LOCK: task.id})
+    await images.refresh(connection, image_id)
+    return await tasks.create(connection, task)
+
+
+async def _begin(
+    connection: AsyncConnection, task: Task, status: Status, stores: Sequence[str]
+) -> Image:
+    image_id = _image_of(task)
+    if status is Status.ACTIVE:
+        await _claim(connection, task, [Status.ACTIVE, Status.DEACTIVATED])
+    else:
+        staged = exists().where(_u.image_id == _i.id, _u.state == UploadState.STAGED.value)
+        whole = staged if status is Status.UPLOADING else ~staged
+        row = TRANSITIONS[Event.IMPORT]
+        assert status in row.sources
+        begun = await connection.execute(
+            update(t.images)
+            .where(_i.id == image_id, _i.status == status.value, whole, *_held(task))
+            .values(status=row.target.value, updated_at=now())
+        )
+        if begun.rowcount == 0:  # by a former holder?
+            await _claim(connection, task, [Status.IMPORTING, Status.ACTIVE])
+            return await images.read(connection, image_id)
+    await _set(connection, image_id, {IMPORTING: ",".join(sorted(stores)), FAILED: ""})
+    return await images.refresh(connection, image_id)
+
+
+async def _note(
+    connection: AsyncConnection,
+    task: Task,
+    left: Sequence[str],
+    failed: Sequence[str],
+    *,
+    activate: bool,
+) -> Image:
+    image_id = _image_of(task)
+    await _claim(connection, task, [Status.IMPORTING, Status.ACTIVE, Status.DEACTIVATED])
+    if activate:
+        await _activate(connection, image_id)
+    lists = {IMPORTING: ",".join(sorted(left)), FAILED: ",".join(sorted(failed))}
+    await _set(connection, image_id, lists)
+    return await images.refresh(connection, image_id)
+
+
+async def _publish_staged(connection: AsyncConnection, task: Task, attempt: str) -> Image:
+    image_id = _image_of(task)
+    await _claim(connection, task, [Status.IMPORTING])
+    row = (
+        (
+            await connection.execute(
+                update(t.uploads)
+                .where(
+                    _u.id == attempt, _u.image_id == image_id, _u.state == UploadState.STAGED.value
+                )
+                .values(state=UploadState.DONE.value, updated_at=now())
+                .returning(t.uploads)
+            )
+        )
+        .mappings()
+        .one_or_none()
+    )
+    if row is not None:
+        upload = upload_of(row)
+        assert upload.sent is not None
+        where = Location(upload.store, upload.key)
+        await uploads.add_location(connection, image_id, where, upload.sent)
+    return await images.refresh(connection, image_id)
+
+
+async def settle(connection: AsyncConnection, task: Task, event: TaskEvent) -> None:
+    """End the import of a task that ends in this very transaction, if the image is its own still.
+    What is not needed any more is written down to be removed."""
+    if task.type is not TaskType.API_IMAGE_IMPORT or task.image_id is None:
+        return
+    image_id = task.image_id
+    mine = await connection.execute(
+        update(t.images)
+        .where(_i.id == image_id, _i.status != Status.DELETED.value, _locked(task))
+        .values(updated_at=now(), claim=None)
+    )
+    if mine.rowcount == 0:
+        return
+    image = await images.read(connection, image_id)
+    lists = {IMPORTING: ""}
+    if event is TaskEvent.SUCCEED:
+        await _activate(connection, image_id)
+    else:
+        lists[FAILED] = ",".join(sorted(map(str, _listed(task.input.get("backend")))))
+        await _take_back(connection, image, task)
+    await images.remove_staged(connection, image_id)
+    await _set(connection, image_id, lists)
+    await connection.execute(delete(t.properties).where(_p.image_id == image_id, _p.name == LOCK))
+    await images.refresh(connection, image_id)
+
+
+async def _take_back(connection: AsyncConnection, image: Image, task: Task) -> None:
+    """The image is what it was before its import."""
+    made = select(_u.store, _u.key).where(_u.task_id == task.id, _u.image_id == image.id)
+    copies = {(row.store, row.key) for row in (await connection.execute(made)).all()}
+    if image.status is Status.IMPORTING:
+        await images.advance(connection, image.id, Event.FAIL_IMPORT, **_EMPTY)
+        gone = list(image.locations)
+    elif _all_must(task):
+        gone = [one for one in image.locations if (one.store, one.key) in copies]
+    else:
+        gone = []
+    if image.status is not Status.IMPORTING and len(gone) == len(image.locations):
+        return  # who removed all others since then has nothing but these
+    for one in gone:
+        await connection.execute(
+            delete(t.locations).where(
+                _l.image_id == image.id, _l.store == one.store, _l.key == one.key
+            )
+        )
+    await images.removals_of(connection, image.id, gone)
+
+
+async def _activate(connection: AsyncConnection, image_id: str) -> None:
+    """FINISH_IMPORT, where the image is being imported and a store has its data."""
+    row = TRANSITIONS[Event.FINISH_IMPORT]
+    await connection.execute(
+        update(t.images)
+        .where(
+            _i.id == image_id,
+            _i.status.in_(sorted(row.sources)),
+            exists().where(_l.image_id == _i.id),
+        )
+        .values(status=row.target.value, was_active=True, updated_at=now())
+    )
+
+
+async def _claim(
+    connection: AsyncConnection, task: Task, statuses: Sequence[Status], attempt: str | None = None
+) -> None:
+    """Have the image's row, for the task's holder, and for an attempt of it. BadTransition."""
+    image_id = _image_of(task)
+    values: dict[str, Any] = {"updated_at": now()}
+    if attempt is not None:
+        values["claim"] = attempt
+    changed = await connection.execute(
+        update(t.images)
+        .where(_i.id == image_id, _i.status.in_([one.value for one in statuses]), *_held(task))
+        .values(values)
+    )
+    if changed.rowcount == 0:
+        image = await images.read(connection, image_id)
+        if image.gone:
+            raise BadTransition("Image has been deleted, aborting import.", image.status)
+        if image.status not in statuses:
+            raise BadTransition(f"The image is {image.status} meanwhile.", image.status)
+        raise BadTransition("Task was aborted externally")
+
+
+def _held(task: Task) -> tuple[ColumnElement[bool], ...]:
+    """The task is its holder's still, and the image is the task's; no attempt of it is open."""
+    holder = exists().where(
+        _t.id == task.id, _t.fence == task.fence, _t.status == TaskStatus.PROCESSING.value
+    )
+    open_copy = exists().where(
+        _u.image_id == _i.id, _u.purpose == Purpose.COPY.value, _u.state.in_(sorted(OPEN))
+    )
+    return holder, _locked(task), ~open_copy
+
+
+def _locked(task: Task) -> ColumnElement[bool]:
+    return exists().where(and_(_p.image_id == _i.id, _p.name == LOCK, _p.value == task.id))
+
+
+async def _set(connection: AsyncConnection, image_id: str, values: Mapping[str, str]) -> None:
+    await connection.execute(
+        delete(t.properties).where(_p.image_id == image_id, _p.name.in_(list(values)))
+    )
+    await images.put_properties(connection, image_id, values)
+
+
+def _image_of(task: Task) -> str:
+    assert task.image_id is not None
+    return task.image_id
+
+
+def _listed(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
+
+
+def _all_must(task: Task) -> bool:
+    request = task.input.get("import_req")
+    return not (isinstance(request, dict) and request.get("all_stores_must_succeed") is False)

@@ -1,0 +1,14 @@
+"""What an attempt is for, and the task that it copies for"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0008"
+down_revision = "0007"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.add_column("uploads", sa.Column("purpose", sa.String(8), nullable=True))
+    op.add_column("uploads", sa.Column("task_id", sa.String(36), nullable=True))
