@@ -53,8 +53,8 @@ def test_the_example_is_equal_to_the_defaults() -> None:
 
 
 def keys_of(model: BaseModel, at: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    for name in type(model).model_fields:
-        value = getattr(model, name)
+    for field, info in type(model).model_fields.items():
+        name, value = info.alias or field, getattr(model, field)
         if isinstance(value, BaseModel):
             yield from keys_of(value, (*at, name))
         elif name != "stores":

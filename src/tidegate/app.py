@@ -32,12 +32,14 @@ from tidegate.services.checking import Checking
 from tidegate.services.deleting import Deleting
 from tidegate.services.downloads import Downloads
 from tidegate.services.images import Images
+from tidegate.services.importing import Importing
 from tidegate.services.imports import Imports
 from tidegate.services.locations import Locations
 from tidegate.services.members import Members
 from tidegate.services.reaping import Reaping
 from tidegate.services.removals import Removals
 from tidegate.services.scrubbing import Scrubbing
+from tidegate.services.staging import Staging
 from tidegate.services.tasks import Tasks
 from tidegate.services.uploads import Uploads
 from tidegate.settings import FilesystemStore as FilesystemSettings
@@ -177,6 +179,18 @@ async def gateway(
         )
         app[keys.TASKS] = tasks
         app[keys.IMPORTS] = imports
+        app[keys.STAGING] = Staging(catalog, policy, uploads, settings=settings.imports)
+        app[keys.IMPORTING] = importing = Importing(
+            catalog,
+            stores,
+            policy,
+            uploads,
+            tasks,
+            settings=settings.imports,
+            default_store=settings.default_store,
+            remote=remote,
+            patience=settings.uploads.idle_timeout,
+        )
         app[keys.READY] = lambda: _ready(catalog, stores[settings.default_store])
         deleting = Deleting(catalog, removals, settings=settings.deletion, lease=lease)
         reaper = Reaper(reaping, removals, lease=lease)
@@ -212,7 +226,8 @@ async def gateway(
             stack.callback(scrubbing.stop)
         stack.push_async_callback(uploads.wait_for_idle)
         concurrency = settings.tasks.concurrency
-        worker = Worker(tasks, imports.works, concurrency=concurrency, every=reaper.every)
+        works = {**imports.works, **importing.works}
+        worker = Worker(tasks, works, concurrency=concurrency, every=reaper.every)
         stack.push_async_callback(_drain, tasks, asyncio.create_task(worker.run(), name="tasks"))
         yield app
 

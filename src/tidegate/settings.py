@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -68,6 +68,9 @@ Rate = Annotated[int, BeforeValidator(parse_rate), Field(ge=0)]
 Duration = Annotated[float, BeforeValidator(parse_duration), Field(ge=0, allow_inf_nan=False)]
 
 
+ImportMethod = Literal["glance-direct", "web-download", "copy-image", "glance-download"]
+
+
 class Branch(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -116,6 +119,13 @@ class Uploads(Branch):
 class Tasks(Branch):
     keep: Duration = 48 * 3600.0
     concurrency: int = Field(default=4, ge=1)
+
+
+class Import(Branch):
+    """``regions`` are other image services, by name: the URLs under which their ``/v2`` is."""
+
+    methods: tuple[ImportMethod, ...] = get_args(ImportMethod)
+    regions: dict[str, str] = {}
 
 
 class Downloads(Branch):
@@ -191,11 +201,14 @@ StoreSettings = Annotated[FilesystemStore | S3Store | HttpStore, Field(discrimin
 
 
 class Settings(Branch):
+    model_config = ConfigDict(serialize_by_alias=True)
+
     server: Server = Server()
     catalog: CatalogSettings = CatalogSettings()
     auth: Auth = Auth()
     uploads: Uploads = Uploads()
     tasks: Tasks = Tasks()
+    imports: Import = Field(default=Import(), alias="import")
     downloads: Downloads = Downloads()
     locations: Locations = Locations()
     deletion: Deletion = Deletion()
@@ -276,12 +289,18 @@ def _items(text: str) -> list[str]:
 
 
 def _is_list(section: str, key: str) -> bool:
-    branch = Settings.model_fields.get(section)
-    model = branch.annotation if branch is not None else None
-    if not (isinstance(model, type) and issubclass(model, BaseModel)):
-        return False
-    field = model.model_fields.get(key)
+    model = _sections().get(section)
+    field = None if model is None else model.model_fields.get(key)
     return field is not None and str(field.annotation).startswith("tuple")
+
+
+def _sections() -> dict[str, type[BaseModel]]:
+    """By their names in the file."""
+    return {
+        field.alias or name: field.annotation
+        for name, field in Settings.model_fields.items()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+    }
 
 
 def _explain(error: ValidationError) -> str:
@@ -298,15 +317,11 @@ def _explain(error: ValidationError) -> str:
 
 def _nearest(key: str) -> str | None:
     """The known key that was perhaps meant; with its section where only that was wrong."""
-    sections = {
-        name: field.annotation.model_fields
-        for name, field in Settings.model_fields.items()
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
-    }
+    sections = {name: model.model_fields for name, model in _sections().items()}
     for section, fields in sections.items():
         if key in fields:
             return f"{section}.{key}"
     stores = (FilesystemStore, S3Store, HttpStore)
-    known = [*Settings.model_fields, *(key for fields in sections.values() for key in fields)]
+    known = ["stores", *sections, *(key for fields in sections.values() for key in fields)]
     known += [key for store in stores for key in store.model_fields]
     return next(iter(difflib.get_close_matches(key, known, 1, 0.5)), None)

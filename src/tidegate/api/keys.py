@@ -11,9 +11,11 @@ from tidegate.identity.base import Identity
 from tidegate.services.activation import Activation
 from tidegate.services.downloads import Downloads
 from tidegate.services.images import Images
+from tidegate.services.importing import Importing
 from tidegate.services.imports import Imports
 from tidegate.services.locations import Locations
 from tidegate.services.members import Members
+from tidegate.services.staging import Staging
 from tidegate.services.tasks import Tasks
 from tidegate.services.uploads import Uploads
 from tidegate.settings import Settings
@@ -27,6 +29,8 @@ UPLOADS = web.AppKey("uploads", Uploads)
 MEMBERS = web.AppKey("members", Members)
 TASKS = web.AppKey("tasks", Tasks)
 IMPORTS = web.AppKey("imports", Imports)
+IMPORTING = web.AppKey("importing", Importing)
+STAGING = web.AppKey("staging", Staging)
 DOWNLOADS = web.AppKey("downloads", Downloads)
 
 HOSTS: web.AppKey[frozenset[str] | None] = web.AppKey("hosts")

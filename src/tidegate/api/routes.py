@@ -8,7 +8,7 @@ from tidegate.api.body import continue_later
 from tidegate.api.v1 import images as v1
 from tidegate.api.v1 import lists as v1_lists
 from tidegate.api.v1 import members as v1_members
-from tidegate.api.v2 import actions, data, discovery, images, schemas, tasks
+from tidegate.api.v2 import actions, data, discovery, images, imports, schemas, tasks
 
 _IMAGE = "/v2/images/{image_id}"
 _IMAGE_V1 = "/v1/images/{image_id}"
@@ -38,6 +38,8 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("POST", f"{_IMAGE}/actions/reactivate", actions.reactivate),
     ("PUT", f"{_IMAGE}/tags/{{tag}}", images.put_tag),
     ("DELETE", f"{_IMAGE}/tags/{{tag}}", images.delete_tag),
+    ("POST", f"{_IMAGE}/import", imports.import_image),
+    ("GET", "/v2/info/import", imports.show_methods),
     ("GET", f"{_IMAGE}/tasks", tasks.list_image_tasks),
     ("GET", "/v2/tasks", tasks.list_tasks),
     ("POST", "/v2/tasks", tasks.create_task),
@@ -60,6 +62,7 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
 
 DATA_ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("PUT", f"{_IMAGE}/file", data.put_file),
+    ("PUT", f"{_IMAGE}/stage", imports.put_stage),
     ("POST", "/v1/images", v1.post_image),
     ("PUT", _IMAGE_V1, v1.put_image),
 )

@@ -250,7 +250,7 @@ class Imports:
     async def _refuse(self, task: Task, image_id: str) -> None:
         """Kill an image whose copying could not begin; what broke has had its own end."""
         attempts = await self._ended_attempts(task, image_id)
-        if all(_may_be_repeated(attempt) for attempt in attempts):
+        if all(may_be_repeated(attempt) for attempt in attempts):
             kill_point("task_refusing")
             with suppress(BadTransition, NotFound):
                 await self._catalog.advance(image_id, Event.REFUSE)
@@ -270,10 +270,11 @@ class Imports:
 def _goes_on(attempts: list[Upload], image: Image | None) -> bool:
     """Whether there is an attempt to follow those that failed."""
     queued = image is not None and image.status is Status.QUEUED
-    return queued and _may_be_repeated(attempts[-1]) and len(attempts) < MAX_ATTEMPTS
+    return queued and may_be_repeated(attempts[-1]) and len(attempts) < MAX_ATTEMPTS
 
 
-def _may_be_repeated(upload: Upload) -> bool:
+def may_be_repeated(upload: Upload) -> bool:
+    """Whether it broke for a reason that says nothing of the bytes."""
     return upload.failure is not None and upload.failure.reason in _AGAIN
 
 

@@ -18,7 +18,7 @@ from tidegate.domain.errors import (
     first_failure,
 )
 from tidegate.domain.status import Event
-from tidegate.domain.upload import OPEN, Failure, Sent, Upload
+from tidegate.domain.upload import OPEN, Failure, Purpose, Sent, Upload
 from tidegate.killpoints import kill_point
 from tidegate.services.removals import Removals
 from tidegate.services.waiting import set_within
@@ -146,8 +146,9 @@ class Reaping:
                 log.info("upload finished for a dead node", image=upload.image_id)
                 return
         failure = Failure("node_died", upload.state, "The server that took the data died.")
+        broken = Event.UNSTAGE if upload.purpose is Purpose.STAGE else self._broken
         await self._removals.give_up(
-            upload, failure, self._broken, upload_id=upload.upload_id, completing=True
+            upload, failure, broken, upload_id=upload.upload_id, completing=True
         )
         telemetry.JANITOR.labels("upload killed").inc()
         log.info("upload killed for a dead node", image=upload.image_id, node=upload.node)

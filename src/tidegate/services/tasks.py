@@ -112,9 +112,11 @@ class Tasks:
         *,
         image_id: str | None = None,
         request_id: str | None = None,
+        insert: Callable[[Task], Awaitable[Task]] | None = None,
     ) -> Task:
-        """A task that is done for this caller, with the caller's rights, as soon as may be."""
-        task = await self._catalog.create_task(
+        """A task that is done for this caller, with the caller's rights, as soon as may be.
+        ``insert`` writes it down, where more has to be done with it."""
+        task = await (insert or self._catalog.create_task)(
             Task(
                 id=str(uuid4()),
                 type=kind,

@@ -10,12 +10,17 @@ from tidegate.domain.errors import Unsupported
 from tidegate.domain.upload import Upload
 
 
-async def put_file(request: web.Request) -> web.Response:
+def refuse_other_types(request: web.Request) -> None:
+    """Unsupported: what comes does not call itself image data."""
     if request.content_type != "application/octet-stream" or "Content-Type" not in request.headers:
         raise Unsupported(
             f"Invalid content type {request.headers.get('Content-Type')}; "
             "image data is application/octet-stream."
         )
+
+
+async def put_file(request: web.Request) -> web.Response:
+    refuse_other_types(request)
     body = Body(request, request.app[SETTINGS].uploads.idle_timeout)
     try:
         await request.app[UPLOADS].upload(
@@ -50,6 +55,7 @@ def _upload(upload: Upload) -> dict[str, object]:
     return {
         "id": upload.id,
         "image_id": upload.image_id,
+        "purpose": upload.purpose,
         "state": upload.state,
         "store": upload.store,
         "received": upload.received,

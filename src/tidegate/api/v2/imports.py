@@ -1,0 +1,74 @@
+"""Image API v2: data staged and imported."""
+
+from typing import Any
+
+from aiohttp import web
+
+from tidegate.api.body import Body, expected
+from tidegate.api.keys import CALLER, IMPORTING, REQUEST_ID, SETTINGS, STAGING
+from tidegate.api.reading import read_json, refuse_body
+from tidegate.api.v2.data import refuse_other_types
+from tidegate.api.v2.views import respond
+from tidegate.domain.errors import Invalid
+from tidegate.services.importing import ImportRequest
+
+
+async def put_stage(request: web.Request) -> web.Response:
+    request.app[STAGING].require_offered()
+    refuse_other_types(request)
+    body = Body(request, request.app[SETTINGS].uploads.idle_timeout)
+    try:
+        await request.app[STAGING].stage(
+            request[CALLER],
+            request.match_info["image_id"],
+            body,
+            expected(request),
+            store_id=request.headers.get("x-image-meta-store"),
+            request_id=request[REQUEST_ID],
+        )
+    finally:
+        body.close()
+    return web.Response(status=204)
+
+
+async def import_image(request: web.Request) -> web.Response:
+    wanted = _wanted(await read_json(request), request.headers.get("x-image-meta-store"))
+    await request.app[IMPORTING].ask(
+        request[CALLER], request.match_info["image_id"], wanted, request_id=request[REQUEST_ID]
+    )
+    return web.Response(status=202)
+
+
+async def show_methods(request: web.Request) -> web.Response:
+    refuse_body(request)
+    methods = {
+        "description": "Import methods available.",
+        "type": "array",
+        "value": request.app[IMPORTING].methods,
+    }
+    return respond({"import-methods": methods})
+
+
+def _wanted(body: Any, store: str | None) -> ImportRequest:
+    method = body.get("method") if isinstance(body, dict) else None
+    if not isinstance(method, dict):
+        raise Invalid("Import request requires a 'method' field.")
+    name = method.get("name")
+    if not name or not isinstance(name, str):
+        raise Invalid("Import request requires a 'name' field.")
+    for flag in ("all_stores_must_succeed", "all_stores"):
+        if not isinstance(body.get(flag, False), bool):
+            raise Invalid(f"'{flag}' must be boolean value only")
+    stores = body.get("stores") or []
+    if not isinstance(stores, list) or not all(isinstance(one, str) for one in stores):
+        raise Invalid("'stores' must be a list of store identifiers")
+    uri = method.get("uri")
+    return ImportRequest(
+        method=name,
+        uri=uri if isinstance(uri, str) else None,
+        stores=tuple(stores),
+        store_by_header=store,
+        all_stores=body.get("all_stores", False),
+        all_must_succeed=body.get("all_stores_must_succeed", True),
+        body=body,
+    )

@@ -1,0 +1,61 @@
+"""Data on its way into an image in two steps: staged in a store now, imported later.
+
+Staged bytes are an object like any other, under a key of their own attempt; what staging does not
+do is to make them the image's. An image whose staging broke is queued again.
+"""
+
+from tidegate.catalog.base import Catalog, Viewer
+from tidegate.domain.errors import NotFound
+from tidegate.domain.image import Image
+from tidegate.domain.policy import Caller, Policy
+from tidegate.domain.status import Event
+from tidegate.domain.upload import Purpose
+from tidegate.services.uploads import Expected, Uploads, with_declared
+from tidegate.settings import Import as Settings
+from tidegate.transfer.upload import Source
+
+METHOD = "glance-direct"
+
+
+class Staging:
+    def __init__(
+        self, catalog: Catalog, policy: Policy, uploads: Uploads, *, settings: Settings
+    ) -> None:
+        self._catalog = catalog
+        self._policy = policy
+        self._uploads = uploads
+        self._settings = settings
+
+    def require_offered(self) -> None:
+        """NotFound: nobody could import what is staged."""
+        if METHOD not in self._settings.methods:
+            raise NotFound(f"'{METHOD}' method is not available at this site.")
+
+    async def stage(
+        self,
+        caller: Caller,
+        image_id: str,
+        source: Source,
+        expected: Expected,
+        *,
+        store_id: str | None = None,
+        request_id: str | None = None,
+    ) -> Image:
+        """queued → uploading; back to queued, with nothing left, whatever breaks from the claim
+        on. Raises as ``Uploads.upload``; the formats need not be set."""
+        viewer = Viewer(project=caller.project, admin=caller.is_admin)
+        image = await self._catalog.get_image(image_id, viewer)
+        self._policy.require(caller, "modify_image", image)
+        self._uploads.refuse_refill(caller, image)
+        expected = with_declared(expected, image)
+        size = expected.length if expected.size is None else expected.size
+        store = self._uploads.admit(size, store_id=store_id)
+        return await self._uploads.bring(
+            self._uploads.attempt(image_id, store, size, purpose=Purpose.STAGE),
+            source,
+            expected,
+            start=self._catalog.start_upload,
+            broken=Event.UNSTAGE,
+            stopped=Event.UNSTAGE,
+            request_id=request_id,
+        )
