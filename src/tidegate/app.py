@@ -31,7 +31,9 @@ from tidegate.services.activation import Activation
 from tidegate.services.checking import Checking
 from tidegate.services.deleting import Deleting
 from tidegate.services.downloads import Downloads
+from tidegate.services.elsewhere import Elsewhere
 from tidegate.services.images import Images
+from tidegate.services.import_requests import ImportRequests
 from tidegate.services.importing import Importing
 from tidegate.services.imports import Imports
 from tidegate.services.locations import Locations
@@ -180,15 +182,25 @@ async def gateway(
         app[keys.TASKS] = tasks
         app[keys.IMPORTS] = imports
         app[keys.STAGING] = Staging(catalog, policy, uploads, settings=settings.imports)
-        app[keys.IMPORTING] = importing = Importing(
+        elsewhere = Elsewhere(remote, settings.imports.regions)
+        app[keys.IMPORT_REQUESTS] = ImportRequests(
             catalog,
             stores,
             policy,
             uploads,
             tasks,
+            elsewhere=elsewhere,
+            remote=remote,
             settings=settings.imports,
             default_store=settings.default_store,
+        )
+        importing = Importing(
+            catalog,
+            stores,
+            uploads,
+            elsewhere=elsewhere,
             remote=remote,
+            max_properties=settings.quotas.properties,
             patience=settings.uploads.idle_timeout,
         )
         app[keys.READY] = lambda: _ready(catalog, stores[settings.default_store])

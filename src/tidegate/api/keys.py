@@ -11,7 +11,7 @@ from tidegate.identity.base import Identity
 from tidegate.services.activation import Activation
 from tidegate.services.downloads import Downloads
 from tidegate.services.images import Images
-from tidegate.services.importing import Importing
+from tidegate.services.import_requests import ImportRequests
 from tidegate.services.imports import Imports
 from tidegate.services.locations import Locations
 from tidegate.services.members import Members
@@ -29,7 +29,7 @@ UPLOADS = web.AppKey("uploads", Uploads)
 MEMBERS = web.AppKey("members", Members)
 TASKS = web.AppKey("tasks", Tasks)
 IMPORTS = web.AppKey("imports", Imports)
-IMPORTING = web.AppKey("importing", Importing)
+IMPORT_REQUESTS = web.AppKey("import_requests", ImportRequests)
 STAGING = web.AppKey("staging", Staging)
 DOWNLOADS = web.AppKey("downloads", Downloads)
 

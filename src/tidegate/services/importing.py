@@ -10,10 +10,10 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
-from tidegate.catalog.base import Catalog, Viewer
+from tidegate.catalog.base import Catalog, ImageChange, Viewer
 from tidegate.domain.errors import (
     BadTransition,
     Busy,
@@ -21,8 +21,6 @@ from tidegate.domain.errors import (
     Conflict,
     Forbidden,
     Gone,
-    Invalid,
-    LocationRefused,
     NotFound,
     ObjectChanged,
     SourceBroke,
@@ -30,56 +28,32 @@ from tidegate.domain.errors import (
     TidegateError,
 )
 from tidegate.domain.image import Image
-from tidegate.domain.policy import Caller, Policy
+from tidegate.domain.importing import NEEDED, Method
 from tidegate.domain.status import GONE, Event, Status
-from tidegate.domain.task import LOCK, Task, TaskStatus, TaskType
-from tidegate.domain.upload import OPEN, Purpose, Upload, UploadState
+from tidegate.domain.task import Task, TaskType
+from tidegate.domain.upload import OPEN, Purpose, Upload
 from tidegate.killpoints import kill_point
+from tidegate.services.elsewhere import Elsewhere
 from tidegate.services.imports import LOOK_EVERY, MAX_ATTEMPTS, may_be_repeated
-from tidegate.services.staging import METHOD as DIRECT
-from tidegate.services.tasks import Holding, Tasks, Work
+from tidegate.services.staging import staged_attempt
+from tidegate.services.tasks import Holding, Work
 from tidegate.services.uploads import Expected, Uploads, with_declared
 from tidegate.services.watching import deactivated
-from tidegate.settings import Import as Settings
 from tidegate.stores.base import Store
 from tidegate.stores.http import HttpStore
 from tidegate.transfer.fetching import Fetching
-
-WEB = "web-download"
-COPY = "copy-image"
-
-NEEDED: Mapping[str, Status] = {
-    DIRECT: Status.UPLOADING,
-    WEB: Status.QUEUED,
-    COPY: Status.ACTIVE,
-}
-"""The status in which an image can be imported, by method."""
 
 _EVERYBODY = Viewer(admin=True)
 _DELETED = "Image has been deleted, aborting import."
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImportRequest:
-    """What a caller asks for. ``body`` is the whole request, ``stores`` those named in it,
-    ``store_by_header`` the one named in a header."""
-
-    method: str
-    uri: str | None = None
-    stores: tuple[str, ...] = ()
-    store_by_header: str | None = None
-    all_stores: bool = False
-    all_must_succeed: bool = True
-    body: Mapping[str, object] = field(default_factory=dict)
-
-
 @dataclass(frozen=True, slots=True)
 class _Order:
-    """What a task is to do."""
+    """What a task is to do; ``source`` is the request's description of the source."""
 
     image_id: str
-    method: str
-    uri: str
+    method: Method
+    source: Mapping[str, object]
     stores: tuple[str, ...]
     all_must_succeed: bool
 
@@ -92,140 +66,38 @@ class _Order:
         method = request["method"]
         return cls(
             task.image_id,
-            str(method["name"]),
-            str(method.get("uri", "")),
+            Method(method["name"]),
+            method,
             tuple(map(str, stores)),
             request.get("all_stores_must_succeed", True),
         )
 
 
 class Importing:
-    """``stores`` are all of them, those that take data are what an import can be for."""
+    """``patience`` is seconds in which a source must give something."""
 
     def __init__(
         self,
         catalog: Catalog,
         stores: Mapping[str, Store],
-        policy: Policy,
         uploads: Uploads,
-        tasks: Tasks,
         *,
-        settings: Settings,
-        default_store: str,
+        elsewhere: Elsewhere,
         remote: HttpStore,
+        max_properties: int,
         patience: float,
     ) -> None:
         self._catalog = catalog
         self._stores = stores
-        self._policy = policy
         self._uploads = uploads
-        self._tasks = tasks
-        self._settings = settings
-        self._default_store = default_store
+        self._elsewhere = elsewhere
         self._remote = remote
+        self._max_properties = max_properties
         self._patience = patience
-
-    @property
-    def methods(self) -> tuple[str, ...]:
-        return self._settings.methods
 
     @property
     def works(self) -> Mapping[TaskType, Work]:
         return {TaskType.API_IMAGE_IMPORT: self._import}
-
-    # for callers
-
-    async def ask(
-        self, caller: Caller, image_id: str, wanted: ImportRequest, *, request_id: str
-    ) -> Task | None:
-        """A task that imports the image; None: it is everywhere already. NotFound, Conflict,
-        Invalid, Forbidden, in the order in which Glance looks."""
-        if wanted.method not in self.methods:
-            raise Invalid(f"Unknown import method name '{wanted.method}'.")
-        viewer = Viewer(project=caller.project, admin=caller.is_admin)
-        image = await self._catalog.get_image(image_id, viewer)
-        if not self._policy.allows(caller, "get_image", image):
-            raise NotFound(f"No image found with ID {image_id}")
-        await self._check_status(image, wanted.method)
-        rule = "copy_image" if wanted.method == COPY else "modify_image"
-        self._policy.require(caller, rule, image)
-        if wanted.method != COPY:
-            self._uploads.refuse_refill(caller, image)
-        await self._check_lock(image)
-        stores = self._targets(image, wanted)
-        if not stores:
-            return None
-        if wanted.method == WEB:
-            self._check_uri(wanted.uri)
-        given = {"image_id": image_id, "import_req": wanted.body, "backend": list(stores)}
-        return await self._tasks.add(
-            caller,
-            TaskType.API_IMAGE_IMPORT,
-            given,
-            image_id=image_id,
-            request_id=request_id,
-            insert=partial(self._catalog.ask_for_import, status=NEEDED[wanted.method]),
-        )
-
-    async def _check_status(self, image: Image, method: str) -> None:
-        if image.status is Status.ACTIVE and method != COPY:
-            raise Conflict("Image with status active cannot be target for import")
-        if image.status is not Status.ACTIVE and method == COPY:
-            raise Conflict("Only images with status active can be targeted for copying")
-        if image.status is not NEEDED[method]:
-            if method == DIRECT:
-                raise _not_staged()
-            raise Conflict(f"Image needs to be in 'queued' state to use '{method}' method")
-        if method == DIRECT and await self._staged(image.id) is None:
-            raise _not_staged()
-        for name in ("container_format", "disk_format"):
-            if getattr(image, name) is None:
-                raise Conflict(f"'{name}' needs to be set before import")
-
-    async def _check_lock(self, image: Image) -> None:
-        holder = image.properties.get(LOCK)
-        if holder is None:
-            return
-        try:
-            task = await self._catalog.get_task(holder, _EVERYBODY)
-        except NotFound:
-            return
-        if task.status in (TaskStatus.PENDING, TaskStatus.PROCESSING):
-            raise Conflict("Image has active task")
-
-    def _targets(self, image: Image, wanted: ImportRequest) -> tuple[str, ...]:
-        named, by_header = wanted.stores, wanted.store_by_header
-        if wanted.all_stores and (named or by_header):
-            raise Invalid(
-                "All_stores parameter can't be used with x-image-meta-store header or stores "
-                "parameter"
-            )
-        if named and by_header:
-            raise Invalid("Stores parameter and x-image-meta-store header can't be both specified")
-        taking = [store.id for store in self._stores.values() if store.can.write]
-        if wanted.all_stores:
-            chosen = taking
-        else:
-            chosen = list(dict.fromkeys(named or (by_header or self._default_store,)))
-        for one in chosen:
-            if one not in taking:
-                raise Conflict(f"Store for identifier {one} not found")
-        if wanted.method != COPY:
-            return tuple(chosen)
-        there = {location.store for location in image.locations}
-        if not wanted.all_stores:
-            for one in chosen:
-                if one in there:
-                    raise Invalid(f"Image is already present at store '{one}'")
-        return tuple(one for one in chosen if one not in there)
-
-    def _check_uri(self, uri: str | None) -> None:
-        try:
-            self._remote.check(uri or "")
-        except LocationRefused as error:
-            raise Invalid(f"URI for {WEB} does not pass filtering: {error.message}") from error
-
-    # the work
 
     async def _import(self, holding: Holding) -> Mapping[str, object]:
         """What its end is for the image is the catalog's, together with the task's."""
@@ -243,6 +115,7 @@ class Importing:
             raise
         except (Gone, NotFound) as error:
             raise Gone(_DELETED) from error
+        self._elsewhere.forget(task.id)
         return {"image_id": order.image_id}
 
     async def _fill(self, holding: Holding, order: _Order) -> None:
@@ -272,7 +145,7 @@ class Importing:
 
     async def _sorted(self, order: _Order) -> list[str]:
         """First the store where nothing has to be moved."""
-        staged = await self._staged(order.image_id)
+        staged = await staged_attempt(self._catalog, order.image_id)
         return sorted(order.stores, key=lambda one: staged is None or one != staged.store)
 
     async def _bring(self, holding: Holding, order: _Order, store_id: str) -> None:
@@ -285,15 +158,14 @@ class Importing:
         if copies and not (may_be_repeated(copies[-1]) and len(copies) < MAX_ATTEMPTS):
             failure = copies[-1].failure
             raise Conflict("A copy was lost." if failure is None else failure.message)
-        staged = await self._staged(order.image_id)
+        staged = await staged_attempt(self._catalog, order.image_id)
         if staged is not None and staged.store == store_id:
             await self._check_staged(staged)
             await self._catalog.publish_staged(task, staged.id)
             kill_point("staged_published")
             return
-        async with self._source(order, image, staged) as source:
+        async with self._source(task, order, image, staged) as (source, expected):
             holding.progress = lambda: f"Copied {source.received // 2**20} MiB"
-            expected = _expected(source.size, image, staged)
             size = expected.length if expected.size is None else expected.size
             store = self._uploads.admit(size, store_id=store_id)
             await self._uploads.bring(
@@ -310,17 +182,22 @@ class Importing:
 
     @asynccontextmanager
     async def _source(
-        self, order: _Order, image: Image, staged: Upload | None
-    ) -> AsyncIterator[Fetching]:
-        """Where the data is, open: of several places the first that can be opened."""
+        self, task: Task, order: _Order, image: Image, staged: Upload | None
+    ) -> AsyncIterator[tuple[Fetching, Expected]]:
+        """Where the data is, open (of several places the first that can be opened), and what it
+        must be like."""
+        if staged is None and not image.locations and order.method == Method.REMOTE:
+            async with self._remote_data(task, order) as found:
+                yield found
+            return
         places: Sequence[tuple[str, str]]
         if staged is not None:
             places = [(staged.store, staged.key)]
         elif image.locations:
             ours_first = sorted(image.locations, key=lambda location: not location.own)
             places = [(location.store, location.key) for location in ours_first]
-        elif order.method == WEB:
-            places = [(self._remote.id, order.uri)]
+        elif order.method == Method.WEB:
+            places = [(self._remote.id, str(order.source.get("uri")))]
         else:
             raise Conflict("The image has no data that could be copied.")
         async with AsyncExitStack() as stack:
@@ -336,7 +213,26 @@ class Importing:
                         raise
                 else:
                     break
-            yield source
+            yield source, _expected(source.size, image, staged)
+
+    @asynccontextmanager
+    async def _remote_data(
+        self, task: Task, order: _Order
+    ) -> AsyncIterator[tuple[Fetching, Expected]]:
+        """Of another image service's image, after what else it is like was taken over."""
+        there = await self._elsewhere.find(task, order.source)
+        await self._catalog.change_image(
+            order.image_id,
+            ImageChange(
+                fields=there.fields,
+                put=there.properties,
+                only_in=frozenset({Status.IMPORTING}),
+                max_properties=self._max_properties,
+            ),
+        )
+        async with Fetching(there.store, there.url, patience=self._patience) as source:
+            digests = {name: one for name, one in there.digests.items() if _can_compute(name)}
+            yield source, Expected(length=source.size, size=there.size, digests=digests)
 
     async def _check_staged(self, staged: Upload) -> None:
         """ObjectMissing, ObjectChanged: what lies there is not what was staged."""
@@ -347,11 +243,6 @@ class Importing:
         assert sent is not None
         if stored.size != sent.size or stored.crc64nvme not in (None, sent.crc64nvme):
             raise ObjectChanged(store.id, "the staged data is not what was sent")
-
-    async def _staged(self, image_id: str) -> Upload | None:
-        """The attempt whose object waits to be imported."""
-        found = await self._catalog.uploads_of(image_id)
-        return next((one for one in found if one.state is UploadState.STAGED), None)
 
     async def _ended_copies(self, task: Task, order: _Order) -> list[Upload]:
         """This task's, oldest first, once none of them is open."""
@@ -381,7 +272,3 @@ def _expected(length: int | None, image: Image, staged: Upload | None) -> Expect
 def _can_compute(algorithm: str) -> bool:
     known = algorithm in hashlib.algorithms_guaranteed
     return known and hashlib.new(algorithm).digest_size > 0
-
-
-def _not_staged() -> Conflict:
-    return Conflict(f"Image needs to be staged before '{DIRECT}' method can be used")

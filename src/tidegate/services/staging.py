@@ -7,14 +7,13 @@ do is to make them the image's. An image whose staging broke is queued again.
 from tidegate.catalog.base import Catalog, Viewer
 from tidegate.domain.errors import NotFound
 from tidegate.domain.image import Image
+from tidegate.domain.importing import Method
 from tidegate.domain.policy import Caller, Policy
 from tidegate.domain.status import Event
-from tidegate.domain.upload import Purpose
+from tidegate.domain.upload import Purpose, Upload, UploadState
 from tidegate.services.uploads import Expected, Uploads, with_declared
 from tidegate.settings import Import as Settings
 from tidegate.transfer.upload import Source
-
-METHOD = "glance-direct"
 
 
 class Staging:
@@ -28,8 +27,8 @@ class Staging:
 
     def require_offered(self) -> None:
         """NotFound: nobody could import what is staged."""
-        if METHOD not in self._settings.methods:
-            raise NotFound(f"'{METHOD}' method is not available at this site.")
+        if Method.DIRECT not in self._settings.methods:
+            raise NotFound(f"'{Method.DIRECT}' method is not available at this site.")
 
     async def stage(
         self,
@@ -59,3 +58,9 @@ class Staging:
             stopped=Event.UNSTAGE,
             request_id=request_id,
         )
+
+
+async def staged_attempt(catalog: Catalog, image_id: str) -> Upload | None:
+    """The attempt whose object waits to be imported."""
+    found = await catalog.uploads_of(image_id)
+    return next((one for one in found if one.state is UploadState.STAGED), None)

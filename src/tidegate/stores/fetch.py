@@ -109,25 +109,33 @@ class Fetcher:
 
     @asynccontextmanager
     async def request(
-        self, store: str, method: str, text: str, headers: Mapping[str, str] | None = None
+        self,
+        store: str,
+        method: str,
+        text: str,
+        headers: Mapping[str, str] | None = None,
+        secret: Mapping[str, str] | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """The answer of the source, after at most three redirects, each judged like the first.
+        """The answer of the source, after at most three redirects, each judged like the first;
+        ``secret`` are headers that no redirect takes along.
 
         LocationRefused, ObjectMissing (404, 410), StoreDown: whatever else is wrong, in the same
         words, so that nobody can map a network with them; the log says more.
         """
         url = self.check(text)
+        sent = {**_HEADERS, **(headers or {}), **(secret or {})}
         for _ in range(MAX_REDIRECTS + 1):
             try:
                 session = self._session_for(url)
                 async with session.request(
-                    method, url, headers={**_HEADERS, **(headers or {})}, allow_redirects=False
+                    method, url, headers=sent, allow_redirects=False
                 ) as response:
                     if response.status not in _REDIRECTS:
                         _judge(store, response.status)
                         yield response
                         return
                     url = self._follow(store, url, response)
+                    sent = {**_HEADERS, **(headers or {})}
             except _BROKEN as error:
                 log.info("source not reachable", store=store, host=url.host,
                          error=type(error).__name__)  # fmt: skip

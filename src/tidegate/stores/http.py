@@ -4,8 +4,9 @@ The key of an object is its URL.
 """
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from copy import copy
 
 import aiohttp
 
@@ -28,6 +29,13 @@ class HttpStore:
         self.limits = _LIMITS
         self._timeout = settings.timeout
         self._fetcher = fetcher
+        self._secret: Mapping[str, str] = {}
+
+    def with_secret(self, headers: Mapping[str, str]) -> "HttpStore":
+        """The same store, for who has to say who asks."""
+        other = copy(self)
+        other._secret = headers
+        return other
 
     async def open(self) -> None: ...
 
@@ -50,11 +58,13 @@ class HttpStore:
 
     async def look(self, key: str) -> Stored:
         try:
-            async with self._fetcher.request(self.id, "HEAD", key) as response:
+            async with self._fetcher.request(self.id, "HEAD", key, secret=self._secret) as response:
                 return _stored(response)
         except StoreDown:  # some sources answer GET only
             headers = {"Range": "bytes=0-0"}
-            async with self._fetcher.request(self.id, "GET", key, headers) as response:
+            async with self._fetcher.request(
+                self.id, "GET", key, headers, self._secret
+            ) as response:
                 return _stored(response)
 
     @asynccontextmanager
@@ -64,7 +74,7 @@ class HttpStore:
         headers = {}
         if start or stop is not None:
             headers["Range"] = f"bytes={start}-{'' if stop is None else stop - 1}"
-        async with self._fetcher.request(self.id, "GET", key, headers) as response:
+        async with self._fetcher.request(self.id, "GET", key, headers, self._secret) as response:
             stored = _stored(response)
             if etag is not None and stored.etag != etag:
                 raise ObjectChanged(self.id, "the source changed meanwhile")

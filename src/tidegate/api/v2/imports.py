@@ -5,12 +5,12 @@ from typing import Any
 from aiohttp import web
 
 from tidegate.api.body import Body, expected
-from tidegate.api.keys import CALLER, IMPORTING, REQUEST_ID, SETTINGS, STAGING
+from tidegate.api.keys import CALLER, IMPORT_REQUESTS, REQUEST_ID, SETTINGS, STAGING
 from tidegate.api.reading import read_json, refuse_body
 from tidegate.api.v2.data import refuse_other_types
 from tidegate.api.v2.views import respond
 from tidegate.domain.errors import Invalid
-from tidegate.services.importing import ImportRequest
+from tidegate.services.import_requests import ImportRequest
 
 
 async def put_stage(request: web.Request) -> web.Response:
@@ -33,8 +33,12 @@ async def put_stage(request: web.Request) -> web.Response:
 
 async def import_image(request: web.Request) -> web.Response:
     wanted = _wanted(await read_json(request), request.headers.get("x-image-meta-store"))
-    await request.app[IMPORTING].ask(
-        request[CALLER], request.match_info["image_id"], wanted, request_id=request[REQUEST_ID]
+    await request.app[IMPORT_REQUESTS].ask(
+        request[CALLER],
+        request.match_info["image_id"],
+        wanted,
+        request_id=request[REQUEST_ID],
+        token=request.headers.get("X-Auth-Token"),
     )
     return web.Response(status=202)
 
@@ -44,7 +48,7 @@ async def show_methods(request: web.Request) -> web.Response:
     methods = {
         "description": "Import methods available.",
         "type": "array",
-        "value": request.app[IMPORTING].methods,
+        "value": request.app[IMPORT_REQUESTS].methods,
     }
     return respond({"import-methods": methods})
 
@@ -62,10 +66,9 @@ def _wanted(body: Any, store: str | None) -> ImportRequest:
     stores = body.get("stores") or []
     if not isinstance(stores, list) or not all(isinstance(one, str) for one in stores):
         raise Invalid("'stores' must be a list of store identifiers")
-    uri = method.get("uri")
     return ImportRequest(
         method=name,
-        uri=uri if isinstance(uri, str) else None,
+        source=method,
         stores=tuple(stores),
         store_by_header=store,
         all_stores=body.get("all_stores", False),
