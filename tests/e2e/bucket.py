@@ -77,9 +77,9 @@ class Bucket:
     def abort(self, key: str, upload_id: str) -> None:
         self.client.abort_multipart_upload(Bucket=self.name, Key=key, UploadId=upload_id)
 
-    def configure(self, folder: Path, **sections: dict[str, Any]) -> Path:
+    def configure(self, folder: Path, *, second: bool = False, **sections: dict[str, Any]) -> Path:
         """A configuration of a gateway on this bucket whose deadlines are short; ``store`` holds
-        more settings of its store."""
+        more settings of its store. ``second``: of two stores, the other one under a prefix."""
         store = {
             "id": "main", "type": "s3", "endpoint": self.storage.endpoint, "bucket": self.name,
             "access_key": self.storage.access_key, "secret_key": self.storage.secret_key,
@@ -93,4 +93,5 @@ class Bucket:
             "locations": {"show": True},
             "fetch": {"allow": ["127.0.0.1"]},
         }
-        return configure(folder, [store], uploads=uploads, **{**defaults, **sections})
+        stores = [store, {**store, "id": "other", "prefix": "other/"}] if second else [store]
+        return configure(folder, stores, uploads=uploads, **{**defaults, **sections})
