@@ -2,7 +2,7 @@
 
 A cell is the code, or ``owner's / admin's``; ``→`` names the status after it, which else stays as
 it was. ``GONE`` is pending_delete and deleted. The image belongs to the caller and is not
-protected; locations are shown.
+protected; locations are shown, and nobody does the tasks.
 """
 
 import json
@@ -17,11 +17,13 @@ from pytest_aiohttp import AiohttpServer
 from tests.kit.gateway import DATA, V21, Answer, Gateway, running
 from tests.kit.stores import FaultyStore
 
+from tidegate.api import keys
 from tidegate.catalog.sql import SqlCatalog
 from tidegate.domain.policy import Caller
 from tidegate.domain.status import GONE, Event, Status
 from tidegate.domain.upload import Upload
 from tidegate.identity.base import Anyone
+from tidegate.stores.memory import MemoryStore
 
 MATRIX = """
 call             | queued       | saving    | uploading | importing | active             | deactivated | killed    | GONE
@@ -32,11 +34,11 @@ change a field   | 200          | 200       | 200       | 200       | 200       
 change a format  | 200          | 403       | 403       | 200       | 403                | 403         | 403       | 404
 upload           | 204 → active | 409       | 409       | 409       | 409                | 409         | 409       | 404
 upload, no type  | 415          | 415       | 415       | 415       | 415                | 415         | 415       | 415
-stage            | 204 → uploading | 409       | 409       | 409       | 409                | 409         | 409       | 404
+stage            | 204 → uploading | 409    | 409       | 409       | 409                | 409         | 409       | 404
 stage, no type   | 415          | 415       | 415       | 415       | 415                | 415         | 415       | 415
-import, direct   | 409          | 409       | 202 → importing | 409       | 409                | 409         | 409       | 404
-import, web      | 202 → importing | 409       | 409       | 409       | 409                | 409         | 409       | 404
-import, remote   | 202 → importing | 409       | 409       | 409       | 409                | 409         | 409       | 404
+import, direct   | 409          | 409       | 202       | 409       | 409                | 409         | 409       | 404
+import, web      | 202          | 409       | 409       | 409       | 409                | 409         | 409       | 404
+import, remote   | 202          | 409       | 409       | 409       | 409                | 409         | 409       | 404
 import, copy     | 409          | 409       | 409       | 409       | 403 / 202          | 409         | 409       | 404
 import, nothing  | 400          | 400       | 400       | 400       | 400                | 400         | 400       | 400
 download         | 204          | 204       | 204       | 204       | 200                | 403 / 200   | 404       | 404
@@ -102,7 +104,7 @@ class World:
                 upload = Upload(id=attempt, image_id=image_id, store=self.gate.store.id, key=key)
                 await self.catalog.start_upload(upload, lease=60)
             case Status.UPLOADING:
-                await self.catalog.advance(image_id, Event.STAGE)
+                assert (await self.gate.put(image_id, b"abc", path="stage")).status == 204
             case Status.IMPORTING:
                 await self.catalog.advance(image_id, Event.IMPORT)
             case Status.KILLED:
@@ -150,6 +152,11 @@ def patch(op: str, path: str, value: object = None) -> Call:
     return call
 
 
+def importing(**method: str) -> Call:
+    body = json.dumps({"method": method, "stores": ["second"]}).encode()
+    return request("POST", "/import", body, Content_Type="application/json")
+
+
 CALLS: dict[str, Call] = {
     "show": request("GET"),
     "attempts": request("GET", "/uploads"),
@@ -157,6 +164,15 @@ CALLS: dict[str, Call] = {
     "change a format": patch("replace", "/disk_format", "qcow2"),
     "upload": request("PUT", "/file", b"abc", Content_Type=DATA),
     "upload, no type": request("PUT", "/file", b"abc", Content_Type="text/plain"),
+    "stage": request("PUT", "/stage", b"abc", Content_Type=DATA),
+    "stage, no type": request("PUT", "/stage", b"abc", Content_Type="text/plain"),
+    "import, direct": importing(name="glance-direct"),
+    "import, web": importing(name="web-download", uri="https://example.com/"),
+    "import, remote": importing(
+        name="glance-download", glance_region="north", glance_image_id=str(uuid4())
+    ),
+    "import, copy": importing(name="copy-image"),
+    "import, nothing": importing(),
     "download": request("GET", "/file"),
     "HEAD of the data": request("HEAD", "/file"),
     "a range of it": request("GET", "/file", Range="bytes=0-0"),
@@ -171,6 +187,10 @@ CALLS: dict[str, Call] = {
     "drop a tag": request("DELETE", "/tags/old"),
     "delete": request("DELETE"),
 }
+
+
+SAID_BEFORE = {"upload, no type", "stage, no type", "import, nothing", "set the status"}
+"""What is refused before anybody looks for the image."""
 
 
 @pytest.fixture
@@ -193,7 +213,9 @@ async def world(
     elsewhere = str((await aiohttp_server(server)).make_url("/image.raw"))
     database = tmp_path / "tidegate.db"
     catalog = SqlCatalog(f"sqlite:///{database}")
-    async with running(store, tmp_path) as gate:
+    regions = {"import": {"regions": {"north": elsewhere}}}
+    async with running(store, tmp_path, more=[MemoryStore("second")], **regions) as gate:
+        gate.app[keys.TASKS].draining = True
         await catalog.open()
         yield World(gate, catalog, database, elsewhere)
         await catalog.close()
@@ -247,7 +269,7 @@ async def test_another_projects_private_image_is_not_there_in_any_status(world: 
                 {"op": "replace", "path": "/owner", "value": "another"},
                 {"op": "replace", "path": "/visibility", "value": "private"},
             )
-        for name in CALLS.keys() - {"upload, no type", "set the status"}:
+        for name in CALLS.keys() - SAID_BEFORE:
             answer = await CALLS[name](world, image_id, OWNER)
             assert (status, name, answer.status) == (status, name, 404)
         assert world.status(image_id) == status

@@ -84,11 +84,16 @@ class Gateway:
         return image_id
 
     async def put(
-        self, image_id: str, data: Any, headers: Mapping[str, str] | None = None
+        self,
+        image_id: str,
+        data: Any,
+        headers: Mapping[str, str] | None = None,
+        *,
+        path: str = "file",
     ) -> Answer:
         return await self.ask(
             "PUT",
-            f"/v2/images/{image_id}/file",
+            f"/v2/images/{image_id}/{path}",
             data=io.BytesIO(data) if isinstance(data, bytes) else data,
             headers={"Content-Type": DATA, **(headers or {})},
         )
