@@ -3,18 +3,26 @@
 import asyncio
 import hashlib
 import io
+import json
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from tests.kit.gateway import DATA, Answer, Gateway, running
+from tests.kit.identity import ADMIN, Named, of
 from tests.kit.origins import Origin, serving
 from tests.kit.server import until
 from tests.kit.sources import pattern
 from tests.kit.stores import FaultyStore, objects, read_all, unfinished
 
+from tidegate.api import keys
 from tidegate.domain.errors import StoreBroke
+from tidegate.domain.policy import DEFAULT_RULES, Policy
+from tidegate.domain.task import Task
+from tidegate.services.elsewhere import Elsewhere
 from tidegate.stores.memory import MemoryStore
 
 MIB = 2**20
@@ -22,6 +30,7 @@ BODY = pattern(300_000)
 BIG = pattern(40 * MIB)
 DIRECT = {"name": "glance-direct"}
 COPY = {"name": "copy-image"}
+ELSEWHERE = str(uuid4())
 
 
 @pytest.fixture
@@ -612,3 +621,165 @@ async def test_deleting_an_image_while_it_is_copied_leaves_nothing(
     assert (await gate.ask("DELETE", f"/v2/images/{image_id}")).status == 204
     go.set()
     await empty(store, second)
+
+
+# deactivated images
+
+
+class Copying(Policy):
+    """Members may copy as well."""
+
+    def __init__(self) -> None:
+        super().__init__({**DEFAULT_RULES, "copy_image": DEFAULT_RULES["modify_image"]})
+
+
+@pytest.mark.parametrize("admin", [False, True])
+async def test_an_image_that_is_deactivated_before_its_copying_begins_is_copied_for_admins_alone(
+    store: FaultyStore,
+    second: FaultyStore,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    admin: bool,
+) -> None:
+    monkeypatch.setattr("tidegate.app.Policy", Copying)
+    caller = ADMIN if admin else of("p1")
+    async with running(store, tmp_path, more=[second], identity=Named()) as gate:
+        made = await gate.ask(
+            "POST",
+            "/v2/images",
+            json={"disk_format": "raw", "container_format": "bare"},
+            headers=of("p1"),
+        )
+        image_id = made.json["id"]
+        await gate.put(image_id, BODY)
+        tasks = gate.app[keys.TASKS]
+        held: list[Task] = []
+
+        async def take(*_: Any, **__: Any) -> list[Task]:
+            return [held.pop()] if held else []
+
+        monkeypatch.setattr(tasks, "take", take)
+        body = {"method": COPY, "stores": ["second"]}
+        path = f"/v2/images/{image_id}/import"
+        assert (await gate.ask("POST", path, json=body, headers=caller)).status == 202
+        answer = await gate.ask("POST", f"/v2/images/{image_id}/actions/deactivate")
+        assert answer.status == 204
+        monkeypatch.undo()
+        tasks.wake.set()
+        image, task = await ended(gate, image_id)
+        assert image["status"] == "deactivated"
+        assert task["status"] == ("success" if admin else "failure")
+        assert len(await objects(second)) == (1 if admin else 0)
+        if not admin:
+            assert "deactivated" in task["message"]
+
+
+# glance-download
+
+
+class Service(Origin):
+    """Another image service: one image, and who asked for it."""
+
+    record: dict[str, Any]
+
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        path = head.split(" ", 2)[1]
+        token = re.search(r"(?im)^x-auth-token: (.*?)\r$", head)
+        self.seen.append((path, token[1] if token else None))
+        body = self.data if path.endswith("/file") else json.dumps(self.record).encode()
+        writer.write(b"HTTP/1.1 200 X\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b"
+                     % (len(body), body))  # fmt: skip
+        await writer.drain()
+        writer.close()
+
+
+@pytest.fixture
+async def service() -> AsyncIterator[Service]:
+    async with serving(BODY, kind=Service) as found:
+        assert isinstance(found, Service)
+        found.record = {
+            "id": ELSEWHERE, "status": "active", "size": len(BODY), "disk_format": "qcow2",
+            "container_format": "bare", "checksum": hashlib.md5(BODY).hexdigest(),
+            "os_hash_algo": "sha512", "os_hash_value": hashlib.sha512(BODY).hexdigest(),
+            "hw_disk_bus": "scsi", "os_distro": "debian", "mine": "not taken over", "name": "other",
+        }  # fmt: skip
+        yield found
+
+
+@pytest.fixture
+async def near(
+    service: Service, store: FaultyStore, second: FaultyStore, tmp_path: Path
+) -> AsyncIterator[Gateway]:
+    regions = {"north": f"http://127.0.0.1:{service.port}/v2"}
+    async with running(
+        store, tmp_path, more=[second], uploads={"lease": "1s"}, **{"import": {"regions": regions}}
+    ) as gate:
+        yield gate
+
+
+REMOTE = {"name": "glance-download", "glance_region": "north", "glance_image_id": ELSEWHERE}
+
+
+async def test_an_image_comes_from_another_service_with_what_it_is_like(
+    near: Gateway, service: Service, second: FaultyStore
+) -> None:
+    image_id = await near.create(name="mine")
+    image, task = await imported(near, image_id, REMOTE, all_stores=True)
+    assert (image["status"], image["name"], task["status"]) == ("active", "mine", "success")
+    assert (image["disk_format"], image["hw_disk_bus"]) == ("qcow2", "scsi")
+    assert image["os_distro"] == "debian"
+    assert "mine" not in image
+    assert await only(second) == BODY
+    path = f"/v2/images/{ELSEWHERE}"
+    assert service.seen == [(path, None), (f"{path}/file", None)]
+
+
+async def test_it_is_asked_with_the_token_of_who_asked_which_is_written_down_nowhere(
+    near: Gateway, service: Service, tmp_path: Path
+) -> None:
+    image_id = await near.create()
+    path, token = f"/v2/images/{image_id}/import", "a-secret-token"
+    answer = await near.ask("POST", path, json={"method": REMOTE}, headers={"X-Auth-Token": token})
+    assert answer.status == 202
+    image, _ = await ended(near, image_id)
+    assert (image["status"], [one for _, one in service.seen]) == ("active", [token, token])
+    for file in tmp_path.rglob("tidegate.db*"):
+        assert token.encode() not in file.read_bytes()
+
+
+async def test_a_token_that_was_lost_with_its_server_fails_the_import(
+    near: Gateway, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Elsewhere, "remember", lambda *_: None)
+    monkeypatch.setattr("tidegate.services.elsewhere.TRIES", 2)
+    image_id = await near.create()
+    path = f"/v2/images/{image_id}/import"
+    await near.ask("POST", path, json={"method": REMOTE}, headers={"X-Auth-Token": "t"})
+    image, task = await ended(near, image_id)
+    assert (image["status"], task["status"]) == ("queued", "failure")
+    assert "submit it again" in task["message"]
+    assert service.seen == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"status": "queued"}, {"size": 1}, {"checksum": "0" * 32}, {"os_hash_value": "0" * 128}],
+)
+async def test_what_differs_from_what_the_other_service_says_is_refused(
+    near: Gateway, service: Service, store: FaultyStore, change: dict[str, Any]
+) -> None:
+    service.record |= change
+    image, task = await imported(near, await near.create(), REMOTE)
+    assert (image["status"], image["size"], task["status"]) == ("queued", None, "failure")
+    await empty(store)
+
+
+async def test_a_region_where_nobody_may_is_refused_at_once(
+    store: FaultyStore, tmp_path: Path
+) -> None:
+    regions = {"north": "http://169.254.169.254"}
+    async with running(store, tmp_path, **{"import": {"regions": regions}}) as gate:
+        answer = await ask(gate, await gate.create(), REMOTE)
+        assert answer.status == 400
+        assert "cannot be asked" in answer.message
