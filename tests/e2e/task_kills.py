@@ -1,16 +1,19 @@
-"""Kill -9 and stop at random moments while images are copied from elsewhere; then see that every
-task came to an end by legal steps, and that nothing is left of what failed.
+"""Kill -9 and stop at random moments while images are copied from elsewhere, staged and imported;
+then see that every task came to an end by legal steps, and that nothing is left of what failed.
 
     python -m tests.e2e.task_kills --count 50 [--seed N] [--what worker|server|stop|all]
 
-A gateway of two workers on SeaweedFS and SQLite copies by API v1's copy-from and by import tasks,
-from sources of all kinds. Some kills later (one to three) its clients pause, and it must come to
-rest. Exits with 1 and the details otherwise; the folder is then kept.
+A gateway of two workers on SeaweedFS and SQLite copies by API v1's copy-from, by import tasks and
+by the Import API into two stores, from sources of all kinds. Some kills later (one to three) its
+clients pause, and it must come to rest. Exits with 1 and the details otherwise; the folder is then
+kept.
 """
 
 import argparse
 import asyncio
 import hashlib
+import io
+import json
 import os
 import random
 import shutil
@@ -19,6 +22,7 @@ import sqlite3
 import sys
 import tempfile
 import time
+from collections import Counter
 from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +31,7 @@ from uuid import UUID
 
 import aiohttp
 from tests.e2e.bucket import MIB, Bucket
+from tests.kit.gateway import DATA
 from tests.kit.origins import Origin, serving
 from tests.kit.server import Server, client, gone, until
 
@@ -37,10 +42,14 @@ LEGAL = {("pending", "processing"), ("processing", "success"), ("processing", "f
          ("pending", "success"), ("pending", "failure")}  # fmt: skip
 """Steps that a look around may see: not every status is seen by each."""
 
-LEGAL_OF_IMAGES = {"queued": {"saving", "active", "killed", "deleted"},
+LEGAL_OF_IMAGES = {"queued": {"saving", "uploading", "importing", "active", "killed", "deleted"},
                    "saving": {"active", "killed", "deleted", "queued"},
+                   "uploading": {"importing", "active", "queued"},
+                   "importing": {"active", "queued"},
                    "killed": {"deleted"}}  # fmt: skip
-"""saving → queued, and killed → deleted: at a stop, and of a failed import."""
+"""saving → queued, and killed → deleted: at a stop, and of a failed import task."""
+
+IMPORT_API = {"direct": "glance-direct", "web": "web-download", "more": "copy-image"}
 
 _UNIT = random.Random(5).randbytes(MIB)
 
@@ -137,6 +146,7 @@ class Harness:
             self._bucket = stack.enter_context(Bucket(self._storage))
             path = self._bucket.configure(
                 self._folder,
+                second=True,
                 server={"workers": 2, "drain_timeout": "1s"},
                 uploads={"lease": f"{options.lease}s"},
             )
@@ -229,10 +239,13 @@ class Harness:
 
     async def _something(self) -> None:
         source = self._rng.choice(self._sources)
-        if self._rng.random() < 0.5:
+        kind = self._rng.choice(("copy", "import", *IMPORT_API))
+        if kind == "copy":
             await self._copy_from(source)
-        else:
+        elif kind == "import":
             await self._import(source)
+        else:
+            await self._import_by_api(kind, source)
 
     async def _copy_from(self, source: Source) -> None:
         image = str(UUID(int=self._rng.getrandbits(128), version=4))
@@ -257,12 +270,38 @@ class Harness:
         elif code:
             self._report.violations.append(f"an import was answered {code}")
 
+    async def _import_by_api(self, kind: str, source: Source) -> None:
+        """Into an image that is filled or staged before, if need be."""
+        image = str(UUID(int=self._rng.getrandbits(128), version=4))
+        copy = Copy(kind, source, image=image)
+        self._copies.append(copy)
+        body = {"id": image, "disk_format": "raw", "container_format": "bare"}
+        code, _ = await self._ask("POST", "/v2/images", json=body)
+        path = {"direct": "stage", "more": "file"}.get(kind)
+        if code == 201 and path is not None:
+            data = io.BytesIO(source.data)
+            headers = {"Content-Type": DATA}
+            whole = f"/v2/images/{image}/{path}"
+            code, _ = await self._ask("PUT", whole, data=data, headers=headers)
+        if code not in (201, 204):
+            if code not in (0, 400, 429):  # gone, broken off by a stop, refused by one
+                self._report.violations.append(f"data for {kind} was answered {code}")
+            return
+        asked: dict[str, Any] = {"method": {"name": IMPORT_API[kind], "uri": source.url}}
+        asked["stores"] = ["other"] if kind == "more" else ["main", "other"]
+        asked["all_stores_must_succeed"] = self._rng.random() < 0.5
+        code, _ = await self._ask("POST", f"/v2/images/{image}/import", json=asked)
+        copy.answered = code == 202
+        if code not in (0, 202, 429):
+            self._report.violations.append(f"an import by {kind} was answered {code}")
+
     async def _ask(self, method: str, path: str, **options: Any) -> tuple[int, Any]:
         """Status and JSON of the answer; 0: there was none."""
         try:
             async with self._session.request(method, self._server.url + path, **options) as answer:
-                return answer.status, await answer.json()
-        except (aiohttp.ClientError, TimeoutError, OSError):
+                body = await answer.read()
+                return answer.status, json.loads(body) if body else None
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
             return 0, None
 
     # what is seen
@@ -329,12 +368,12 @@ class Harness:
         if self._busy or not await self._see():
             return ["the gateway does not answer"]
         wrong = []
-        kept: dict[str, Copy] = {}
+        wanted: Counter[str] = Counter()
         for copy in self._copies:
-            wrong += await self._judge(copy, kept)
-        objects = {key.split("/")[0]: size for key, size in self._bucket.objects().items()}
-        wrong += [f"{image}: nobody owns this object" for image in objects.keys() - kept.keys()]
-        wrong += [f"{image}: its object is missing" for image in kept.keys() - objects.keys()]
+            wrong += await self._judge(copy, wanted)
+        found = Counter(_image_of(key) for key in self._bucket.objects())
+        wrong += [f"{image}: {found[image]} objects, not {wanted[image]}"
+                  for image in found | wanted if found[image] != wanted[image]]  # fmt: skip
         wrong += [f"{key}: a multipart upload is open" for key, _ in self._bucket.unfinished()]
         with closing(
             sqlite3.connect(f"file:{self._folder / 'tidegate.db'}?mode=ro", uri=True)
@@ -342,14 +381,25 @@ class Harness:
             wrong += [f"an attempt is {state}" for (state,) in
                       c.execute("SELECT state FROM uploads WHERE ended_at IS NULL")]  # fmt: skip
             wrong += [f"image {image} is {status}" for image, status in c.execute(
-                "SELECT id, status FROM images WHERE status IN ('saving','uploading','importing')"
+                "SELECT id, status FROM images WHERE status IN ('saving', 'importing')"
+            )]  # fmt: skip
+            wrong += [f"image {image} is {state}" for image, state in c.execute(
+                "SELECT image_id, state FROM uploads JOIN images ON images.id = image_id"
+                " WHERE (state = 'staged') <> (status = 'uploading') AND purpose = 'stage'"
+                " AND state NOT IN ('failed', 'done')"
+            )]  # fmt: skip
+            wrong += [f"image {image} is locked" for (image,) in c.execute(
+                "SELECT image_id FROM image_properties WHERE name = 'os_glance_import_task'"
             )]  # fmt: skip
             wrong += [f"task {task} is {status}" for task, status in c.execute(
                 "SELECT id, status FROM tasks WHERE status IN ('pending', 'processing')"
             )]  # fmt: skip
         return wrong
 
-    async def _judge(self, copy: Copy, kept: dict[str, Copy]) -> list[str]:
+    async def _judge(self, copy: Copy, wanted: Counter[str]) -> list[str]:
+        """Also counts the objects that there must be, by image."""
+        if copy.kind in IMPORT_API:
+            return await self._judge_api(copy, wanted)
         if copy.task is None:
             # the gateway died between the image and its task, and nobody was told of either
             if copy.answered or copy.image_status not in ("", "queued"):
@@ -363,16 +413,36 @@ class Harness:
         code, image = await self._ask("GET", f"/v2/images/{image_id}")
         status = image["status"] if code == 200 else "deleted"
         if task["status"] == "success":
-            kept[image_id] = copy
+            wanted[image_id] += 1
             if not copy.source.good or status != "active":
                 return [f"{name}: its image is {status}"]
             if image["size"] != len(copy.source.data) or task["result"] != {"image_id": image_id}:
                 return [f"{name}: its image has {image['size']} bytes"]
             return []
-        wanted = "killed" if copy.kind == "copy" else "deleted"
-        if status != wanted or task["status"] != "failure" or not task["message"]:
+        failed = "killed" if copy.kind == "copy" else "deleted"
+        if status != failed or task["status"] != "failure" or not task["message"]:
             return [f"{name}: its image is {status}"]
         return []
+
+    async def _judge_api(self, copy: Copy, wanted: Counter[str]) -> list[str]:
+        code, image = await self._ask("GET", f"/v2/images/{copy.image}")
+        if code != 200:
+            return [f"image {copy.image} is answered {code}"] if copy.answered else []
+        status, places = image["status"], len(image["locations"])
+        assert copy.image is not None
+        wanted[copy.image] += 1 if status == "uploading" else places
+        name = f"{copy.kind} {copy.image} ({copy.status})"
+        if copy.task is None:
+            legal = {"direct": ("queued", "uploading"), "web": ("queued",),
+                     "more": ("queued", "killed", "active")}[copy.kind]  # fmt: skip
+            return [f"{name}: {status}"] if copy.answered or status not in legal else []
+        if copy.status == "success":
+            whole = image["size"] == len(copy.source.data)
+            good = status == "active" and places == 2 and whole
+            good = good and (copy.kind != "web" or copy.source.good)
+        else:
+            good = (status, places) == (("active", 1) if copy.kind == "more" else ("queued", 0))
+        return [] if good else [f"{name}: its image is {status} in {places} stores"]
 
     async def _look_at_bytes(self) -> list[str]:
         wrong = []
@@ -383,7 +453,11 @@ class Harness:
         return wrong
 
     def _is_of(self, copy: Copy, key: str) -> bool:
-        return copy.image is not None and key.startswith(copy.image)
+        return copy.image is not None and copy.image == _image_of(key)
+
+
+def _image_of(key: str) -> str:
+    return key.removeprefix("other/").split("/")[0]
 
 
 async def _end(tasks: list["asyncio.Future[None]"]) -> None:
