@@ -681,17 +681,21 @@ class Service(Origin):
     """Another image service: one image, and who asked for it."""
 
     record: dict[str, Any]
+    data_at: str | None = None  # where its data is, if not here
 
-    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         path = head.split(" ", 2)[1]
         token = re.search(r"(?im)^x-auth-token: (.*?)\r$", head)
         self.seen.append((path, token[1] if token else None))
+        if self.data_at is not None and path.endswith("/file"):
+            writer.write(b"HTTP/1.1 302 X\r\nConnection: close\r\nContent-Length: 0\r\n"
+                         b"Location: %b\r\n\r\n" % self.data_at.encode())  # fmt: skip
+            return
         body = self.data if path.endswith("/file") else json.dumps(self.record).encode()
         writer.write(b"HTTP/1.1 200 X\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b"
                      % (len(body), body))  # fmt: skip
         await writer.drain()
-        writer.close()
 
 
 @pytest.fixture
@@ -783,3 +787,21 @@ async def test_a_region_where_nobody_may_is_refused_at_once(
         answer = await ask(gate, await gate.create(), REMOTE)
         assert answer.status == 400
         assert "cannot be asked" in answer.message
+
+
+async def test_the_token_goes_to_no_place_that_the_other_service_redirects_to(
+    near: Gateway, service: Service
+) -> None:
+    async with serving(BODY, kind=Service) as third_party:
+        assert isinstance(third_party, Service)
+        service.data_at = f"http://127.0.0.1:{third_party.port}/file"
+        image_id = await near.create()
+        path = f"/v2/images/{image_id}/import"
+        headers = {"X-Auth-Token": "t"}
+        assert (
+            await near.ask("POST", path, json={"method": REMOTE}, headers=headers)
+        ).status == 202
+        image, _ = await ended(near, image_id)
+    assert image["status"] == "active"
+    assert [token for _, token in service.seen] == ["t", "t"]
+    assert third_party.seen == [("/file", None)]

@@ -12,7 +12,8 @@ from tests.services.conftest import MIB, World
 from tidegate.catalog.sql import SqlCatalog
 from tidegate.domain.errors import BadTransition, StoreDown
 from tidegate.domain.status import Status
-from tidegate.domain.upload import Sent, Upload
+from tidegate.domain.task import LOCK, Task, TaskType
+from tidegate.domain.upload import Purpose, Sent, Upload, UploadState
 
 BODY = pattern(6 * MIB)
 SENT = Sent(len(BODY), {"md5": "0" * 32}, part_of(BODY).crc64nvme, 2)
@@ -159,3 +160,61 @@ async def test_reaping_twice_changes_nothing(world: World, dead: SqlCatalog) -> 
     before = await world.catalog.uploads_of(upload.image_id)
     assert await world.reaping().reap() == 0
     assert await world.catalog.uploads_of(upload.image_id) == before
+
+
+# staging, and copies for a task
+
+
+async def staging(world: World, dead: SqlCatalog) -> Upload:
+    image_id, attempt = await world.queued(), uuid4().hex
+    upload = Upload(id=attempt, image_id=image_id, store=world.store.id,
+                    key=f"{image_id}/{attempt}", purpose=Purpose.STAGE)  # fmt: skip
+    await dead.start_upload(upload, lease=-1)
+    return upload
+
+
+async def test_a_staging_whose_server_died_takes_the_image_back_to_queued(
+    world: World, dead: SqlCatalog
+) -> None:
+    upload = await staging(world, dead)
+    writing = await world.store.begin(upload.key)
+    await dead.upload_began(upload.id, writing.upload_id)
+    await world.reaping().reap()
+    image = await world.image(upload.image_id)
+    assert (image.status, image.size, image.claim) == (Status.QUEUED, None, None)
+    assert (await world.failure(upload.image_id)).reason == "node_died"
+    assert await unfinished(world.store) == []
+
+
+async def test_a_staging_whose_object_is_whole_is_finished(world: World, dead: SqlCatalog) -> None:
+    upload = await staging(world, dead)
+    await dead.upload_completing(upload.id, SENT)
+    await world.store.put(upload.key, part_of(BODY))
+    await world.reaping().reap()
+    image = await world.image(upload.image_id)
+    assert (image.status, image.size, image.locations) == (Status.UPLOADING, len(BODY), ())
+    (attempt,) = await world.catalog.uploads_of(upload.image_id)
+    assert attempt.state is UploadState.STAGED
+
+
+@pytest.mark.parametrize("whole", [False, True])
+async def test_a_copy_whose_server_died_is_finished_or_leaves_the_image_to_its_task(
+    world: World, dead: SqlCatalog, whole: bool
+) -> None:
+    image_id = await world.queued()
+    task = Task(id=str(uuid4()), type=TaskType.API_IMAGE_IMPORT, image_id=image_id)
+    await dead.ask_for_import(task, Status.QUEUED)
+    (task,) = await dead.take_tasks("n", [task.type], lease=60, limit=1)
+    await dead.begin_import(task, Status.QUEUED, ["memory"])
+    attempt = uuid4().hex
+    copy = Upload(id=attempt, image_id=image_id, store=world.store.id, key=f"{image_id}/{attempt}",
+                  purpose=Purpose.COPY, task_id=task.id)  # fmt: skip
+    await dead.start_copy(copy, task, deactivated=False, lease=-1)
+    await dead.upload_completing(copy.id, SENT)
+    if whole:
+        await world.store.put(copy.key, part_of(BODY))
+    await world.reaping().reap()
+    image = await world.image(image_id)
+    assert (image.status, len(image.locations)) == (Status.IMPORTING, 1 if whole else 0)
+    assert len(await objects(world.store)) == (1 if whole else 0)
+    assert image.properties[LOCK] == task.id
