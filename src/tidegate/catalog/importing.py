@@ -82,7 +82,8 @@ async def _ask(connection: AsyncConnection, task: Task, status: Status) -> Task:
             f"New operation on image '{image_id}' is not permitted as prior operation is still "
             "in progress"
         )
-    await _set(connection, image_id, {LOCK: task.id})
+    await connection.execute(delete(t.properties).where(_p.image_id == image_id, _p.name == FAILED))
+    await _set(connection, image_id, {LOCK: task.id, IMPORTING: _asked_for(task)})
     await images.refresh(connection, image_id)
     return await tasks.create(connection, task)
 
@@ -103,9 +104,14 @@ async def _begin(
             .where(_i.id == image_id, _i.status == status.value, whole, *_held(task))
             .values(status=row.target.value, updated_at=now())
         )
-        if begun.rowcount == 0:  # by a former holder?
-            await _claim(connection, task, [Status.IMPORTING, Status.ACTIVE])
-            return await images.read(connection, image_id)
+        if begun.rowcount == 0:
+            image = await images.read(connection, image_id)
+            by_former_holder = FAILED in image.properties  # set below, and gone before
+            was = [Status.IMPORTING, Status.ACTIVE] if by_former_holder else [status]
+            await _claim(connection, task, was)
+            if not by_former_holder:
+                raise BadTransition("The data is not staged yet, or in the way.", image.status)
+            return image
     await _set(connection, image_id, {IMPORTING: ",".join(sorted(stores)), FAILED: ""})
     return await images.refresh(connection, image_id)
 
@@ -170,7 +176,7 @@ async def settle(connection: AsyncConnection, task: Task, event: TaskEvent) -> N
     if event is TaskEvent.SUCCEED:
         await _activate(connection, image_id)
     else:
-        lists[FAILED] = ",".join(sorted(map(str, _listed(task.input.get("backend")))))
+        lists[FAILED] = _asked_for(task)
         await _take_back(connection, image, task)
     await images.remove_staged(connection, image_id)
     await _set(connection, image_id, lists)
@@ -263,8 +269,9 @@ def _image_of(task: Task) -> str:
     return task.image_id
 
 
-def _listed(value: object) -> list[object]:
-    return value if isinstance(value, list) else []
+def _asked_for(task: Task) -> str:
+    stores = task.input.get("backend")
+    return ",".join(sorted(map(str, stores))) if isinstance(stores, list) else ""
 
 
 def _all_must(task: Task) -> bool:

@@ -17,8 +17,8 @@ from tidegate.domain.upload import Upload
 
 class Imports(Protocol):
     async def ask_for_import(self, task: Task, status: Status) -> Task:
-        """Insert a pending task, whose the image in this status is from now on. Conflict: it is
-        a task's that has not ended. NotFound, BadTransition."""
+        """Insert a pending task, whose the image in this status is from now on, which shows the
+        stores it is for. Conflict: it is a task's that has not ended. NotFound, BadTransition."""
 
     async def begin_import(self, task: Task, status: Status, stores: Sequence[str]) -> Image:
         """IMPORT from this status (UPLOADING: all of its data is staged); ACTIVE: nothing but the
