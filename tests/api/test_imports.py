@@ -716,9 +716,7 @@ async def near(
     service: Service, store: FaultyStore, second: FaultyStore, tmp_path: Path
 ) -> AsyncIterator[Gateway]:
     regions = {"north": f"http://127.0.0.1:{service.port}/v2"}
-    async with running(
-        store, tmp_path, more=[second], uploads={"lease": "1s"}, **{"import": {"regions": regions}}
-    ) as gate:
+    async with running(store, tmp_path, more=[second], **{"import": {"regions": regions}}) as gate:
         yield gate
 
 
@@ -756,7 +754,7 @@ async def test_a_token_that_was_lost_with_its_server_fails_the_import(
     near: Gateway, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Elsewhere, "remember", lambda *_: None)
-    monkeypatch.setattr("tidegate.services.elsewhere.TRIES", 2)
+    monkeypatch.setattr("tidegate.services.elsewhere.TRIES", 1)
     image_id = await near.create()
     path = f"/v2/images/{image_id}/import"
     await near.ask("POST", path, json={"method": REMOTE}, headers={"X-Auth-Token": "t"})

@@ -171,11 +171,18 @@ class Tasks:
         return await self._catalog.purge_tasks()
 
     async def _do(self, holding: Holding, work: Work) -> Mapping[str, object]:
+        failure: TidegateError | None = None
+        result: Mapping[str, object] = {}
         async with asyncio.TaskGroup() as group:
             done = asyncio.Event()
             group.create_task(holding.keep(done))
-            result = await work(holding)
+            try:
+                result = await work(holding)
+            except TidegateError as error:  # a renewal that runs just now is not cut short
+                failure = error
             done.set()
+        if failure is not None:
+            raise failure
         return result
 
     async def _give_up(self, task: Task, error: BaseException) -> None:
