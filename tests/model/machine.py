@@ -1,8 +1,10 @@
 """The life of images as a model, and a gateway that must agree with it after each step.
 
-Steps are drawn at random over both APIs at once: create, fill well or badly, register, delete,
-deactivate, crash, a failing store. After each of them every image of the run is asked for, and must
-be just what the model says: its status, its size, its digests, its bytes, what lies in the bucket.
+Steps are drawn at random over both APIs at once: create, fill well or badly, copy and import from
+elsewhere (``copying``), share, try what is forbidden (``sharing``), register, delete, deactivate,
+crash, a failing store. After each of them (``ground``) every image of the run is asked for, and
+must be just what the model says: its status, its size, its digests, its task, and what lies in the
+bucket.
 """
 
 import hashlib
