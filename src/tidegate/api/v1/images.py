@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from aiohttp import web
 
-from tidegate.api.body import Body, expected
+from tidegate.api.body import Body, expected, is_data
 from tidegate.api.delivery import deliver
 from tidegate.api.errors import render
 from tidegate.api.keys import CALLER, DOWNLOADS, IMAGES, IMPORTS, REQUEST_ID, SETTINGS, UPLOADS
@@ -217,9 +217,7 @@ async def _take_data(
     request: web.Request, image: Image, coming: Expected, store_id: str | None
 ) -> Image:
     caller, uploads = request[CALLER], request.app[UPLOADS]
-    # as it stands in the header: the library takes what it cannot read for octets
-    kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    if kind != "application/octet-stream":
+    if not is_data(request):
         await uploads.refuse(caller, image.id)
         raise Invalid("Content-Type must be application/octet-stream")
     body = Body(request, request.app[SETTINGS].uploads.idle_timeout)
