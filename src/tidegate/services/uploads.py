@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from uuid import uuid4
 
 from tidegate import telemetry
-from tidegate.catalog.base import Catalog, Viewer
+from tidegate.catalog.base import Catalog, ImageChange, Viewer
 from tidegate.domain.errors import (
     BadTransition,
     Busy,
@@ -125,12 +125,14 @@ class Uploads:
         store_id: str | None = None,
         request_id: str | None = None,
         attempt: str | None = None,
+        change: ImageChange | None = None,
         repeatable: bool = False,
     ) -> Image:
         """Fill a queued image. Refusals before the claim leave it queued; from the claim on,
         whatever happens, nothing of a failed attempt stays in the store, and the image says why.
-        ``attempt`` names the attempt beforehand. ``repeatable``: its bytes can be had once more,
-        so that a stop of this server takes the image back to queued.
+        ``attempt`` names the attempt beforehand. ``change`` is made of the image with the claim,
+        or not at all. ``repeatable``: its bytes can be had once more, so that a stop of this
+        server takes the image back to queued.
 
         NotFound, Forbidden, BadTransition, Invalid, TooLarge, Busy before; ClientGone,
         SizeMismatch, DigestMismatch, TooLarge, StoreError, Gone after.
@@ -138,7 +140,7 @@ class Uploads:
         image = await self._catalog.get_image(image_id, _viewer(caller))
         self._policy.require(caller, "upload_image", image)
         self.refuse_refill(caller, image)
-        expected = _with_declared(expected, image)
+        expected = _with_declared(expected, image, {} if change is None else change.fields)
         size = expected.length if expected.size is None else expected.size
         store = self.admit(size, store_id=store_id)
         cut = plan(
@@ -170,7 +172,7 @@ class Uploads:
             began=lambda upload_id: self._catalog.upload_began(attempt, upload_id),
         )
         kill_point("before_claim")
-        await self._catalog.start_upload(upload, lease=self._settings.lease)
+        await self._catalog.start_upload(upload, lease=self._settings.lease, change=change)
         kill_point("after_claim")
         telemetry.UPLOADS_STARTED.inc()
         with telemetry.UPLOADS_RUNNING.track_inprogress():
@@ -336,12 +338,13 @@ def _viewer(caller: Caller) -> Viewer:
     return Viewer(project=caller.project, admin=caller.is_admin)
 
 
-def _with_declared(expected: Expected, image: Image) -> Expected:
-    """Add what an earlier API v1 call announced of the data."""
+def _with_declared(expected: Expected, image: Image, changed: Mapping[str, object]) -> Expected:
+    """Add what an earlier API v1 call announced of the data, where it is not ``changed``."""
     digests = dict(expected.digests)
-    if image.declared_checksum:
+    if image.declared_checksum and "declared_checksum" not in changed:
         digests.setdefault("md5", image.declared_checksum.lower())
-    size = expected.size if expected.size is not None else image.declared_size
+    announced = None if "declared_size" in changed else image.declared_size
+    size = announced if expected.size is None else expected.size
     return Expected(length=expected.length, size=size, digests=digests)
 
 

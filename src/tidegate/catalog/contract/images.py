@@ -6,6 +6,7 @@ from typing import Protocol
 
 from tidegate.domain.image import Image, Location
 from tidegate.domain.status import GONE, Event, Status
+from tidegate.domain.task import Task
 from tidegate.domain.upload import Removal
 
 
@@ -111,9 +112,10 @@ class ImageQuery:
 
 
 class Images(Protocol):
-    async def create_image(self, image: Image) -> Image:
-        """Insert a new image as given (``created_at`` and ``updated_at`` are set here). Its
-        status must be one of INITIAL. Conflict if the id was ever used."""
+    async def create_image(self, image: Image, *, task: Task | None = None) -> Image:
+        """Insert a new image as given (``created_at`` and ``updated_at`` are set here), and a
+        pending task about it. Its status must be one of INITIAL. Conflict if the id was ever
+        used."""
 
     async def get_image(self, image_id: str, viewer: Viewer) -> Image:
         """One query. NotFound when absent, deleted or not for the viewer's eyes."""
@@ -124,8 +126,11 @@ class Images(Protocol):
     async def list_images(self, query: ImageQuery) -> list[Image]:
         """Invalid when the marker is unknown to the viewer."""
 
-    async def change_image(self, image_id: str, change: ImageChange) -> tuple[Image, list[Removal]]:
-        """All or nothing, in the order: fields, properties, tags, locations. The removals are
+    async def change_image(
+        self, image_id: str, change: ImageChange, *, task: Task | None = None
+    ) -> tuple[Image, list[Removal]]:
+        """All or nothing, in the order: fields, properties, tags, locations, and a pending task
+        about the image. The removals are
         our own bytes that no image references any more. NotFound, BadTransition (``only_in``),
         TooLarge (``max_properties``), and what the location edits raise."""
 
