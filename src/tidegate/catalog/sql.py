@@ -163,12 +163,11 @@ class SqlCatalog(SqlDeletions, SqlChecks):
     async def start_upload(
         self, upload: Upload, *, lease: float, change: ImageChange | None = None
     ) -> Image:
+        self._fences[upload.id] = 1  # for who does not live to see the commit, too
         async with self._database.transaction() as connection:
             if change is not None:
                 await changes.change(connection, upload.image_id, change)
-            image = await uploads.start(connection, upload, self._database.clock, lease)
-        self._fences[upload.id] = 1
-        return image
+            return await uploads.start(connection, upload, self._database.clock, lease)
 
     async def upload_began(self, attempt: str, upload_id: str) -> None:
         await self._renew(attempt, state=UploadState.WRITING.value, upload_id=upload_id)

@@ -9,6 +9,7 @@ complete at the store, looking where its answer is ambiguous; (7) publish, guard
 import asyncio
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from uuid import uuid4
 
@@ -171,20 +172,19 @@ class Uploads:
             expected_size=expected.size,
             began=lambda upload_id: self._catalog.upload_began(attempt, upload_id),
         )
-        kill_point("before_claim")
-        await self._catalog.start_upload(upload, lease=self._settings.lease, change=change)
-        kill_point("after_claim")
-        telemetry.UPLOADS_STARTED.inc()
-        with telemetry.UPLOADS_RUNNING.track_inprogress():
-            # shielded pieces go on when the request is cancelled, so the count is theirs
-            self._count(1)
-            try:
-                return await self._claimed(
-                    upload, sending, expected, request_id, repeatable=repeatable
-                )
-            finally:
-                self._catalog.let_go(attempt)
-                self._count(-1)
+        stopped = Event.RELEASE if repeatable else self._broken
+        # shielded pieces go on when the request is cancelled, so the count is theirs
+        self._count(1)
+        try:
+            kill_point("before_claim")
+            await self._claim(upload, change, stopped, request_id)
+            kill_point("after_claim")
+            telemetry.UPLOADS_STARTED.inc()
+            with telemetry.UPLOADS_RUNNING.track_inprogress():
+                return await self._claimed(upload, sending, expected, request_id, stopped)
+        finally:
+            self._catalog.let_go(attempt)
+            self._count(-1)
 
     def refuse_refill(self, caller: Caller, image: Image) -> None:
         """Conflict: the image had data once, and this caller may not give it other."""
@@ -226,14 +226,26 @@ class Uploads:
     def _algorithms(self, expected: Expected) -> list[str]:
         return sorted({*self._settings.digests, *expected.digests})
 
+    async def _claim(
+        self, upload: Upload, change: ImageChange | None, stopped: Event, request_id: str | None
+    ) -> None:
+        try:
+            await self._catalog.start_upload(upload, lease=self._settings.lease, change=change)
+        except asyncio.CancelledError as error:
+            # the claim may have been made, and nobody else would know before its lease is over
+            why = _failure(error, "claim", request_id)
+            undone = self._removals.give_up(upload, why, stopped, upload_id=None, completing=False)
+            with suppress(TidegateError):
+                await asyncio.shield(undone)
+            raise
+
     async def _claimed(
         self,
         upload: Upload,
         sending: Sending,
         expected: Expected,
         request_id: str | None,
-        *,
-        repeatable: bool,
+        stopped: Event,
     ) -> Image:
         begun = time.monotonic()
         try:
@@ -244,8 +256,7 @@ class Uploads:
                 done.set()
         except BaseException as failures:
             error = first_failure(failures)
-            stopped = isinstance(error, asyncio.CancelledError)
-            broken = Event.RELEASE if stopped and repeatable else self._broken
+            broken = stopped if isinstance(error, asyncio.CancelledError) else self._broken
             raise await asyncio.shield(
                 self._put_back(upload, sending, error, request_id, broken)
             ) from error
