@@ -124,8 +124,9 @@ class Locations:
             raise Conflict(
                 f"It's not allowed to replace locations if image status is {image.status}."
             )
+        known = (place for place in image.locations if place.store in self._stores)
         shown = self.shown(caller, image)
-        by_url = {url: place for (url, _), place in zip(shown, image.locations, strict=False)}
+        by_url = {url: place for (url, _), place in zip(shown, known, strict=False)}
         if sorted(value.url for value in values) != sorted(by_url):
             raise Invalid("Original locations is not empty: remove them before setting others.")
         return [
