@@ -255,6 +255,19 @@ async def test_a_protected_image_is_not_deleted(catalog: SqlCatalog) -> None:
     assert (await catalog.get_image(found.id, ADMIN)).status is Status.QUEUED
 
 
+async def test_who_may_not_refill_adds_no_location_to_what_was_emptied_meanwhile(
+    catalog: SqlCatalog,
+) -> None:
+    found = await uploaded(catalog)
+    await catalog.change_image(found.id, ImageChange(locations=[RemoveLocation(-1)]))
+    added = AddLocation(location=Location("http", "http://x/", own=False), refill=False)
+    with pytest.raises(Conflict):
+        await catalog.change_image(found.id, ImageChange(locations=[added]))
+    again = replace(added, refill=True)
+    image_now, _ = await catalog.change_image(found.id, ImageChange(locations=[again]))
+    assert image_now.status is Status.ACTIVE
+
+
 async def test_a_change_is_made_with_the_claim_or_not_at_all(catalog: SqlCatalog) -> None:
     bare = image(disk_format=None, container_format=None, name="before")
     found = await catalog.create_image(bare)

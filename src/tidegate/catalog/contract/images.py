@@ -25,12 +25,14 @@ class AddLocation:
 
     ``learnt`` (``size``, ``checksum``, ``hash_algo``, ``hash_value``) is written only where the
     image has null. BadTransition; Conflict: the same store and key is there; TooLarge past
-    ``limit`` (negative: none); Invalid: the formats are not set.
+    ``limit`` (negative: none); Invalid: the formats are not set; Conflict: it is queued and was
+    active before, and is no ``refill``.
     """
 
     location: Location
     position: int | None = None
     limit: int = -1
+    refill: bool = True
     learnt: Mapping[str, object] = field(default_factory=dict)
 
 
