@@ -103,6 +103,8 @@ async def _add_location(connection: AsyncConnection, image: Image, edit: AddLoca
         raise BadTransition(
             f"It's not allowed to add locations if image status is {image.status}.", image.status
         )
+    if image.status is Status.QUEUED and image.was_active and not edit.refill:
+        raise Conflict("The image was active before; its data cannot be replaced.")
     where = edit.location
     if any((old.store, old.key) == (where.store, where.key) for old in image.locations):
         raise Conflict("The image has this location already.")

@@ -43,9 +43,11 @@ class SqlCatalog(SqlDeletions, SqlChecks):
 
     # images
 
-    async def create_image(self, image: Image) -> Image:
+    async def create_image(self, image: Image, *, task: Task | None = None) -> Image:
         assert image.status in INITIAL
         async with self._database.transaction() as connection:
+            if task is not None:
+                await tasks.create(connection, task)
             return await images.create(connection, image)
 
     async def get_image(self, image_id: str, viewer: Viewer) -> Image:
@@ -73,8 +75,12 @@ class SqlCatalog(SqlDeletions, SqlChecks):
         rows = await self._database.rows(image_page(query, marker))
         return [image_of(tuple(row.values())) for row in rows]
 
-    async def change_image(self, image_id: str, change: ImageChange) -> tuple[Image, list[Removal]]:
+    async def change_image(
+        self, image_id: str, change: ImageChange, *, task: Task | None = None
+    ) -> tuple[Image, list[Removal]]:
         async with self._database.transaction() as connection:
+            if task is not None:
+                await tasks.create(connection, task)
             return await changes.change(connection, image_id, change)
 
     async def set_tag(self, image_id: str, tag: str, *, limit: int) -> None:
@@ -154,11 +160,14 @@ class SqlCatalog(SqlDeletions, SqlChecks):
 
     # uploads
 
-    async def start_upload(self, upload: Upload, *, lease: float) -> Image:
+    async def start_upload(
+        self, upload: Upload, *, lease: float, change: ImageChange | None = None
+    ) -> Image:
+        self._fences[upload.id] = 1  # for who does not live to see the commit, too
         async with self._database.transaction() as connection:
-            image = await uploads.start(connection, upload, self._database.clock, lease)
-        self._fences[upload.id] = 1
-        return image
+            if change is not None:
+                await changes.change(connection, upload.image_id, change)
+            return await uploads.start(connection, upload, self._database.clock, lease)
 
     async def upload_began(self, attempt: str, upload_id: str) -> None:
         await self._renew(attempt, state=UploadState.WRITING.value, upload_id=upload_id)

@@ -22,6 +22,7 @@ from tidegate.domain.errors import (
 from tidegate.domain.image import Image, Visibility
 from tidegate.domain.policy import Caller, Policy
 from tidegate.domain.status import FORMATS_OPEN, Status
+from tidegate.domain.task import Task
 from tidegate.services.locations import Locations, LocationsEdit, NewLocation
 from tidegate.services.removals import Removals
 from tidegate.settings import Quotas
@@ -127,10 +128,10 @@ class Images:
         seen = tuple(image for image in found if self._policy.allows(caller, "get_image", image))
         return Page(seen, found[-1].id if more else None)
 
-    async def create(self, caller: Caller, new: NewImage) -> Image:
-        """Born queued; active when it is empty or comes with a location. Forbidden, Invalid,
-        TooLarge, LocationRefused, NotFound (the location's data), Conflict; nothing is made
-        then."""
+    async def create(self, caller: Caller, new: NewImage, *, task: Task | None = None) -> Image:
+        """Born queued, with the ``task`` that fills it if there is one; active when it is empty or
+        comes with a location. Forbidden, Invalid, TooLarge, LocationRefused, NotFound (the
+        location's data), Conflict; nothing is made then."""
         image = self.check(caller, new)
         if new.location is not None:
             self._policy.require(caller, "set_image_location", image)
@@ -148,7 +149,7 @@ class Images:
             image = image._replace(status=Status.ACTIVE, size=0)
         else:
             image = image._replace(declared_size=new.size, declared_checksum=new.checksum)
-        created = await self._catalog.create_image(image)
+        created = await self._catalog.create_image(image, task=task)
         log.info("image created", image=created.id, status=created.status)
         return created
 
@@ -181,15 +182,32 @@ class Images:
         *,
         fields: Mapping[str, object] | None = None,
         only_in: frozenset[Status] | None = None,
+        task: Task | None = None,
     ) -> Image:
         """Apply all of the edits in order, or none. ``fields`` are columns that API v1 alone
         writes (``declared_size``, ``virtual_size``, …), and ``only_in`` the statuses in which it
         does: formats may then change in each of them, and an admin may change what is gone.
-        NotFound, Forbidden, Conflict, Invalid, TooLarge, LocationRefused, StoreError."""
-        any_status = only_in is not None
-        image = await (self.show_v1 if any_status else self.show)(caller, image_id)
-        if not edits and not any_status:
+        ``task`` is to fill the image. NotFound, Forbidden, Conflict, Invalid, TooLarge,
+        LocationRefused, StoreError."""
+        image = await (self.show if only_in is None else self.show_v1)(caller, image_id)
+        if not edits and only_in is None:
             return image
+        change = await self.judge(caller, image, edits, fields=fields, only_in=only_in)
+        changed, removals = await self._catalog.change_image(image_id, change, task=task)
+        await self._removals.carry_out(removals)
+        return changed._replace(member_status=image.member_status)
+
+    async def judge(
+        self,
+        caller: Caller,
+        image: Image,
+        edits: Sequence[Edit | LocationsEdit],
+        *,
+        fields: Mapping[str, object] | None = None,
+        only_in: frozenset[Status] | None = None,
+    ) -> ImageChange:
+        """The ``change`` that the caller may make of the image, not made yet."""
+        any_status = only_in is not None
         change = _Draft(image, any_status=any_status)
         located = [edit for edit in edits if isinstance(edit, LocationsEdit)]
         if len(located) < len(edits) or any_status:
@@ -206,20 +224,15 @@ class Images:
         locations = [
             step for edit in located for step in await self._locations.steps(caller, image, edit)
         ]
-        changed, removals = await self._catalog.change_image(
-            image_id,
-            ImageChange(
-                fields={**change.fields, **(fields or {})},
-                put=change.put,
-                drop=frozenset(change.drop),
-                tags=change.tags,
-                only_in=FORMATS_OPEN if change.formats_bound else only_in,
-                max_properties=self._quotas.properties,
-                locations=locations,
-            ),
+        return ImageChange(
+            fields={**change.fields, **(fields or {})},
+            put=change.put,
+            drop=frozenset(change.drop),
+            tags=change.tags,
+            only_in=FORMATS_OPEN if change.formats_bound else only_in,
+            max_properties=self._quotas.properties,
+            locations=locations,
         )
-        await self._removals.carry_out(removals)
-        return changed._replace(member_status=image.member_status)
 
     async def set_tag(self, caller: Caller, image_id: str, tag: str) -> None:
         image = await self.show(caller, image_id)

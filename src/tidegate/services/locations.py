@@ -124,8 +124,9 @@ class Locations:
             raise Conflict(
                 f"It's not allowed to replace locations if image status is {image.status}."
             )
+        known = (place for place in image.locations if place.store in self._stores)
         shown = self.shown(caller, image)
-        by_url = {url: place for (url, _), place in zip(shown, image.locations, strict=False)}
+        by_url = {url: place for (url, _), place in zip(shown, known, strict=False)}
         if sorted(value.url for value in values) != sorted(by_url):
             raise Invalid("Original locations is not empty: remove them before setting others.")
         return [
@@ -136,8 +137,8 @@ class Locations:
     async def _added(self, caller: Caller, image: Image, edit: LocationsEdit) -> list[LocationEdit]:
         if image.status not in (Status.QUEUED, Status.ACTIVE):
             raise Conflict(f"It's not allowed to add locations if image status is {image.status}.")
-        refill = image.status is Status.QUEUED and image.was_active
-        if refill and not (caller.is_admin or self._settings.allow_refill):
+        may_refill = caller.is_admin or self._settings.allow_refill
+        if image.status is Status.QUEUED and image.was_active and not may_refill:
             raise Conflict("The image was active before; its data cannot be replaced.")
         steps: list[LocationEdit] = []
         known = image.size if edit.size is None else edit.size
@@ -148,6 +149,7 @@ class Locations:
                     location=location,
                     position=None if edit.index is None else edit.index + at,
                     limit=self._limit,
+                    refill=may_refill,
                     learnt={**value.learnt, "size": known},
                 )
             )

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from tidegate.domain.image import Image, Location
 from tidegate.domain.status import GONE, Event, Status
+from tidegate.domain.task import Task
 from tidegate.domain.upload import Removal
 
 
@@ -24,12 +25,14 @@ class AddLocation:
 
     ``learnt`` (``size``, ``checksum``, ``hash_algo``, ``hash_value``) is written only where the
     image has null. BadTransition; Conflict: the same store and key is there; TooLarge past
-    ``limit`` (negative: none); Invalid: the formats are not set.
+    ``limit`` (negative: none); Invalid: the formats are not set; Conflict: it is queued and was
+    active before, and is no ``refill``.
     """
 
     location: Location
     position: int | None = None
     limit: int = -1
+    refill: bool = True
     learnt: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -111,9 +114,10 @@ class ImageQuery:
 
 
 class Images(Protocol):
-    async def create_image(self, image: Image) -> Image:
-        """Insert a new image as given (``created_at`` and ``updated_at`` are set here). Its
-        status must be one of INITIAL. Conflict if the id was ever used."""
+    async def create_image(self, image: Image, *, task: Task | None = None) -> Image:
+        """Insert a new image as given (``created_at`` and ``updated_at`` are set here), and a
+        pending task about it. Its status must be one of INITIAL. Conflict if the id was ever
+        used."""
 
     async def get_image(self, image_id: str, viewer: Viewer) -> Image:
         """One query. NotFound when absent, deleted or not for the viewer's eyes."""
@@ -124,8 +128,11 @@ class Images(Protocol):
     async def list_images(self, query: ImageQuery) -> list[Image]:
         """Invalid when the marker is unknown to the viewer."""
 
-    async def change_image(self, image_id: str, change: ImageChange) -> tuple[Image, list[Removal]]:
-        """All or nothing, in the order: fields, properties, tags, locations. The removals are
+    async def change_image(
+        self, image_id: str, change: ImageChange, *, task: Task | None = None
+    ) -> tuple[Image, list[Removal]]:
+        """All or nothing, in the order: fields, properties, tags, locations, and a pending task
+        about the image. The removals are
         our own bytes that no image references any more. NotFound, BadTransition (``only_in``),
         TooLarge (``max_properties``), and what the location edits raise."""
 

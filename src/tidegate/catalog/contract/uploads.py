@@ -3,15 +3,19 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from tidegate.catalog.contract.images import ImageChange
 from tidegate.domain.image import Image
 from tidegate.domain.status import Event
 from tidegate.domain.upload import Failure, Removal, Sent, Upload
 
 
 class Attempts(Protocol):
-    async def start_upload(self, upload: Upload, *, lease: float) -> Image:
+    async def start_upload(
+        self, upload: Upload, *, lease: float, change: ImageChange | None = None
+    ) -> Image:
         """queued → saving, claimed by ``upload.id``, with the upload's row and a lease of
-        ``lease`` seconds. NotFound, BadTransition; Invalid when the formats are not set."""
+        ``lease`` seconds; ``change`` is made of the image, or neither. NotFound, BadTransition;
+        Invalid when the formats are not set; TooLarge (``change``)."""
 
     async def upload_began(self, attempt: str, upload_id: str) -> None:
         """Write the store's upload id, before the first part. BadTransition: lost the claim."""
