@@ -21,7 +21,7 @@ from tidegate.catalog.sql import SqlCatalog
 from tidegate.domain.errors import CatalogDown
 from tidegate.domain.image import Image, Location
 from tidegate.domain.status import Event, Status
-from tidegate.domain.upload import Sent, Upload
+from tidegate.domain.upload import Failure, Sent, Upload
 from tidegate.fsck import checking
 from tidegate.seaweedfs import SeaweedFS
 from tidegate.services.checking import Finding
@@ -31,6 +31,7 @@ from tidegate.stores.fetch import Fetcher
 
 ADMIN = Viewer(admin=True)
 DATA = pattern(1000)
+BROKEN = Failure("store", "part 1", "It broke.")
 
 
 @dataclass
@@ -340,6 +341,20 @@ async def test_bytes_that_another_image_uses_are_no_orphan(place: Place) -> None
     await place.catalog.delete_image(image.id)
     assert await place.check(repair=True, remove_unknown=True) == []
     assert await read_all(place.store, key_of(image)) == DATA
+
+
+async def test_a_store_under_a_new_name_loses_nothing(place: Place) -> None:
+    image, killed = await place.active(), await place.claimed()
+    await place.store.put(killed.key, part_of(DATA))
+    await place.catalog.fail_upload(killed.id, BROKEN, Event.BREAK, leftovers=[])
+    before = await objects(place.store)
+    for table in ("image_locations", "uploads"):
+        place.sql(f"UPDATE {table} SET store = 'as it was called before'")
+    found = await place.check(repair=True)
+    assert sorted(finding.what for finding in found) == ["copies", "store", "unknown"]
+    assert await objects(place.store) == before
+    await place.check(repair=True, remove_unknown=True)
+    assert await objects(place.store) == {key_of(image): len(DATA)}
 
 
 async def test_what_is_not_ours_is_not_seen(place: Place) -> None:

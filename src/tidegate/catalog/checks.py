@@ -222,13 +222,15 @@ async def _fates(connection: AsyncConnection, store: str, keys: Sequence[str]) -
     async def pick(query: Any) -> dict[str, Any]:
         return {row[0]: row[1] for row in await connection.execute(query)}
 
+    # in whatever store: one of two names of a bucket, or a new name, must not cost an image its data
     used = await pick(
         select(_l.key, _i.id)
         .join(t.images, _i.id == _l.image_id)
-        .where(_l.store == store, _l.key.in_(keys), _i.status != Status.DELETED, ~_let_go)
+        .where(_l.key.in_(keys), _i.status != Status.DELETED, ~_let_go)
     )
-    going = await pick(select(_r.key, _r.id).where(_r.store == store, _r.key.in_(keys)))
+    going = await pick(select(_r.key, _r.id).where(_r.key.in_(keys)))
     tried = await pick(select(_u.id, _u.ended_at).where(_u.id.in_(attempts)))
+    ours = await pick(select(_u.id, _u.store).where(_u.id.in_(attempts)))
     status = await pick(select(_i.id, _i.status).where(_i.id.in_(owners)))
     buried = await pick(
         select(t.tombstones.c.id, t.tombstones.c.id).where(t.tombstones.c.id.in_(owners))
@@ -244,7 +246,9 @@ async def _fates(connection: AsyncConnection, store: str, keys: Sequence[str]) -
         if key in used or key in going or image_id in busy or status.get(image_id) in _AT_WORK:
             return Fate.NEEDED
         if attempt in tried:
-            return Fate.NEEDED if tried[attempt] is None else Fate.ORPHAN
+            if tried[attempt] is None:
+                return Fate.NEEDED
+            return Fate.ORPHAN if ours[attempt] == store else Fate.UNKNOWN
         if image_id in buried or status.get(image_id) == Status.DELETED:
             return Fate.ORPHAN
         return Fate.UNKNOWN
