@@ -16,18 +16,18 @@ from tests.kit.stores import objects, part_of, read_all, unfinished
 from tests.stores.test_contract import s3_settings
 
 from tidegate.app import open_store
-from tidegate.catalog.base import DAMAGE, ImageQuery, Viewer
+from tidegate.catalog.base import ImageQuery, Viewer
 from tidegate.catalog.sql import SqlCatalog
-from tidegate.domain.errors import CatalogDown
+from tidegate.domain.errors import CatalogDown, Forbidden
 from tidegate.domain.image import Image, Location
 from tidegate.domain.status import Event, Status
 from tidegate.domain.upload import Failure, Sent, Upload
-from tidegate.fsck import checking
 from tidegate.seaweedfs import SeaweedFS
 from tidegate.services.checking import Finding
 from tidegate.settings import Fetch, FilesystemStore, Settings
 from tidegate.stores.base import Store
 from tidegate.stores.fetch import Fetcher
+from tidegate.workbench import workbench
 
 ADMIN = Viewer(admin=True)
 DATA = pattern(1000)
@@ -50,8 +50,9 @@ class Place:
     async def check(
         self, *, repair: bool = False, grace: float = 0, remove_unknown: bool = False
     ) -> list[Finding]:
-        async with checking(self.settings, grace=grace, remove_unknown=remove_unknown) as check:
-            return [finding async for finding in check.check(repair=repair)]
+        async with workbench(self.settings) as bench:
+            checking = bench.checking(grace=grace, remove_unknown=remove_unknown)
+            return [finding async for finding in checking.check(repair=repair)]
 
     async def claimed(self, *, lease: float = 3600) -> Upload:
         """An attempt that has just begun."""
@@ -250,7 +251,13 @@ async def test_an_image_without_its_object_is_deactivated_and_says_why(place: Pl
     assert finding.done == "image deactivated"
     after = await place.image(image.id)
     assert after.status is Status.DEACTIVATED
-    assert after.properties == {DAMAGE: "main: its object is not there"}
+    assert after.properties == {}
+    failure = (await place.catalog.uploads_of(image.id))[-1].failure
+    assert failure is not None
+    assert (failure.reason, failure.where) == ("wrong_bytes", "fsck")
+    assert "its object is not there" in failure.message
+    with pytest.raises(Forbidden):
+        await place.catalog.reactivate(image.id, by_admin=False)
     # an administrator who says that it is well, is told again if it is not
     await place.catalog.advance(image.id, Event.REACTIVATE)
     assert [finding.what for finding in await place.check()] == ["missing"]
@@ -382,7 +389,7 @@ async def test_where_there_is_no_catalog_none_is_made(tmp_path: Path) -> None:
          "stores": [{"type": "filesystem", "path": str(tmp_path / "images")}]}
     )  # fmt: skip
     with pytest.raises(CatalogDown):
-        async with checking(settings, grace=0, remove_unknown=False):
+        async with workbench(settings):
             pass
     assert list(tmp_path.iterdir()) == []
 

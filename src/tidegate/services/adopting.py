@@ -66,8 +66,8 @@ class Adopting:
 
     async def keys(self, store_id: str, prefix: str) -> AsyncIterator[str]:
         """Every object of the store whose key begins so. Invalid, StoreError."""
-        async for key, _ in self._store(store_id).keys(prefix):
-            yield key
+        async for entry in self._store(store_id).keys(prefix):
+            yield entry.key
 
     async def adopt(
         self, store_id: str, key: str, terms: Terms, *, dry_run: bool = False

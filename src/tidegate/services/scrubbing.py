@@ -35,7 +35,7 @@ from tidegate.domain.errors import (
 from tidegate.domain.image import Image, Location
 from tidegate.domain.scrub import Copy, Verdict
 from tidegate.domain.status import Event
-from tidegate.domain.upload import Failure, Sent, Upload
+from tidegate.domain.upload import Failure, Sent, Upload, wrong_bytes
 from tidegate.killpoints import kill_point
 from tidegate.services.removals import Removals
 from tidegate.services.waiting import set_within
@@ -265,17 +265,8 @@ class Scrubbing:
             return Finding(copy, Verdict.MISSING, said)  # so does a folder that is not mounted
         if unsure:
             return Finding(copy, Verdict.UNDECIDED, f"{said}; of another copy: {unsure}")
-        failure = Failure(
-            "wrong_bytes",
-            "scrub",
-            f"The stored data is not what was uploaded ({said}), and there is no good copy of it. "
-            "The image was deactivated.",
-        )
-        try:
-            await self._catalog.condemn(copy, failure)
-        except BadTransition:
-            if await self._still(copy) is None:
-                raise
+        failure = wrong_bytes("scrub", said)
+        await self._catalog.condemn(copy.image_id, copy.store, copy.key, failure)
         return Finding(copy, Verdict.WRONG, said)
 
     async def _repair(self, image: Image, bad: Copy, source: Store, location: Location) -> None:
