@@ -30,6 +30,7 @@ from tidegate.domain.status import Event, Status
 from tidegate.domain.upload import UploadState
 from tidegate.jobs.scrub import Scrub
 from tidegate.seaweedfs import SeaweedFS
+from tidegate.services import mending
 from tidegate.services import scrubbing as module
 from tidegate.services.removals import Removals
 from tidegate.services.scrubbing import Finding, Report, Scrubbing
@@ -354,7 +355,7 @@ async def test_a_copy_too_large_for_the_memory_is_not_mended_and_the_rest_goes_o
     def plan(*args: object, **more: object) -> None:
         raise TooLarge("An image of so many bytes needs larger parts.")
 
-    monkeypatch.setattr(module, "plan", plan)
+    monkeypatch.setattr(mending, "plan", plan)
     assert (await scrubs.run()).verdicts == {Verdict.UNDECIDED: 1, Verdict.GOOD: 1}
 
 
@@ -472,8 +473,9 @@ async def test_killed_while_mending_the_janitor_leaves_one_good_object(
     async def nothing(*args: object, **more: object) -> None: ...
 
     with monkeypatch.context() as patched:
-        patched.setattr(module, "kill_point", die)
-        patched.setattr(scrubbing, "_give_up", nothing)  # the dead do nothing more
+        patched.setattr(mending, "kill_point", die)
+        patched.setattr(scrubbing._mending, "_give_up", nothing)  # the dead do nothing more
+        patched.setattr(scrubbing._mending, "_lease", -1.0)
         patched.setattr(scrubbing, "_lease", -1.0)
         with pytest.raises(Died):
             await scrubbing.run()
@@ -497,7 +499,7 @@ async def test_who_was_taken_over_while_mending_swaps_nothing(scrubs: Scrubs) ->
     other = SqlCatalog(scrubs.world.url)
     await other.open()
     scrubbing = scrubs.scrubbing()
-    scrubbing._lease = -1.0
+    scrubbing._mending._lease = -1.0
 
     async def reap(*args: object) -> None:
         await scrubs.world.reaping(other).reap()
