@@ -431,3 +431,28 @@ async def test_the_command_says_what_it_found_and_did(tmp_path: Path) -> None:
     assert wrong.code == 2
     await catalog.close()
     await store.close()
+
+
+async def test_what_the_command_writes_for_machines_is_nothing_but_json(tmp_path: Path) -> None:
+    config = configure(tmp_path, [{"id": "main", "type": "filesystem", "path": "images"}])
+    database = tmp_path / "tidegate.db"
+    store = open_store(
+        FilesystemStore(id="main", path=tmp_path / "images"), Fetcher(Fetch(), timeout=5)
+    )
+    await store.open()
+    catalog = SqlCatalog(f"sqlite:///{database}")
+    await catalog.open()
+    place = Place(Settings(), catalog, store, database)
+    for damage in (orphan, missing, abandoned, stuck_removal):
+        await damage(place)
+    place.sql("UPDATE image_locations SET store = '[red]odd[/]' WHERE id = 2")
+    place.sql("UPDATE images SET locations = replace(locations, 'main', '[red]odd[/]')")
+    command = ["fsck", "--config", str(config), "--grace", "0s"]
+    words = run(*command, folder=tmp_path)
+    assert b"[red]odd[/]" in words.out.replace(b"\n", b"")
+    repaired = json.loads(run(*command, "--repair", "--json", folder=tmp_path).out)
+    assert {finding["what"] for finding in repaired["findings"]} >= {"orphan", "lease", "removal"}
+    useless = run(*command, "--remove-unknown", folder=tmp_path)
+    assert (useless.code, "--repair" in useless.err) == (2, True)
+    await catalog.close()
+    await store.close()
