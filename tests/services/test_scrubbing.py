@@ -8,7 +8,8 @@ from uuid import uuid4
 
 import pytest
 from structlog.testing import capture_logs
-from tests.kit.gateway import running
+from tests.kit.gateway import Gateway, running
+from tests.kit.looks import Looks
 from tests.kit.sources import Bytes, pattern
 from tests.kit.stores import FaultyStore, objects, part_of, read_all, unfinished
 from tests.services.conftest import MIB, World
@@ -563,11 +564,15 @@ async def test_a_gateway_scrubs_only_when_it_has_a_rate(tmp_path: Path) -> None:
     await store.put(key, part_of(FLIPPED))
     async with running(store, tmp_path) as gate:
         assert (await gate.show(image_id))["status"] == "active"
-    async with running(store, tmp_path, scrub={"rate": "1GiB", "every": "0s"}) as gate:
-        async with asyncio.timeout(10):
-            while (await gate.show(image_id))["status"] != "deactivated":
-                await asyncio.sleep(0.02)
-        assert (await gate.failure(image_id))["reason"] == "wrong_bytes"
-        assert (
-            b'tidegate_scrubbed_total{verdict="wrong"}' in (await gate.ask("GET", "/metrics")).body
-        )
+    looked = Looks()
+    every = {"rate": "1GiB", "every": "0s"}
+    with looked.at(Scrub):
+        async with running(store, tmp_path, scrub=every) as gate:
+            await looked.next()
+            await says_why(gate, image_id)
+
+
+async def says_why(gate: Gateway, image_id: str) -> None:
+    assert (await gate.show(image_id))["status"] == "deactivated"
+    assert (await gate.failure(image_id))["reason"] == "wrong_bytes"
+    assert b'tidegate_scrubbed_total{verdict="wrong"}' in (await gate.ask("GET", "/metrics")).body
