@@ -241,6 +241,37 @@ async def test_all_damages_at_once(place: Place) -> None:
             assert len(await read_all(place.store, key_of(image))) == len(DATA)
 
 
+async def test_no_byte_that_an_image_needs_is_ever_to_go(place: Place) -> None:
+    """Whatever else is damaged, and even of a catalog that never knew half of the store."""
+    active, deactivated, waiting = [await place.active() for _ in range(3)]
+    await place.catalog.deactivate(deactivated.id, by_admin=False)
+    await place.catalog.delete_image(waiting.id, delayed=True)
+    shared = await place.active()
+    sharing = Image(
+        id=str(uuid4()), status=Status.ACTIVE, size=len(DATA),
+        locations=(Location("main", key_of(shared)),),
+    )  # fmt: skip
+    await place.catalog.create_image(sharing)
+    await place.catalog.delete_image(shared.id)
+    uploading = await place.claimed()
+    await place.store.put(uploading.key, part_of(DATA))
+    # an image whose attempts are not known any more, as after a damage of that table
+    forgotten = await place.active()
+    place.sql("DELETE FROM uploads WHERE image_id = ?", forgotten.id)
+    needed = {key_of(one) for one in (active, deactivated, waiting, shared, forgotten)}
+    needed.add(uploading.key)
+    for damage in DAMAGES:
+        await damage(place)
+    for repair in (False, True, True):
+        for finding in await place.check(repair=repair, remove_unknown=True):
+            assert finding.subject not in needed, finding
+        found = await objects(place.store)
+        assert {key: found.get(key) for key in needed} == dict.fromkeys(needed, len(DATA))
+    assert await place.check(repair=True, remove_unknown=True) == []
+    for image in (active, deactivated, sharing, forgotten):
+        assert await read_all(place.store, key_of(image)) == DATA
+
+
 # what is done about it
 
 
