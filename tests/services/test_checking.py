@@ -242,6 +242,20 @@ async def test_of_two_who_repair_at_once_nobody_has_anything_left(checks: Checks
     assert len(await checks.world.catalog.uploads_of(lost.id)) == 2  # the upload, the finding
 
 
+async def test_an_orphan_that_another_removes_at_this_moment_is_not_left(checks: Checks) -> None:
+    await checks.orphan()
+    remove = checks.world.catalog.remove_orphan
+    second = checks.checking()
+
+    async def late(*args: object, **more: object) -> None:
+        checks.world.catalog.remove_orphan = remove  # type: ignore[method-assign]
+        assert [finding.done async for finding in second.check(repair=True)] == ["removed"]
+        # nothing is said: the other's removal was written down before
+
+    checks.world.catalog.remove_orphan = late  # type: ignore[method-assign,assignment]
+    assert await checks.run(repair=True) == []
+
+
 # what is asked
 
 
