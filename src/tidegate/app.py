@@ -16,7 +16,7 @@ from tidegate.api.server import HttpServer, make_application
 from tidegate.catalog.sql import SqlCatalog
 from tidegate.domain.errors import StoreError, TidegateError
 from tidegate.domain.policy import Policy
-from tidegate.domain.status import Event
+from tidegate.domain.status import WHEN_BROKEN
 from tidegate.identity.base import Anyone, Identity
 from tidegate.identity.tokens import Tokens
 from tidegate.jobs.orphans import LOOK_AT_MOST, Orphans
@@ -120,7 +120,7 @@ async def gateway(
             catalog,
             stores,
             removals,
-            broken=Event.BREAK if settings.uploads.on_broken == "killed" else Event.RELEASE,
+            broken=WHEN_BROKEN[settings.uploads.on_broken],
             lease=lease,
             node=node,
         )

@@ -8,7 +8,7 @@ Times are microseconds since 1970 (UTC); leases are judged by the catalog's own 
 
 from typing import Protocol
 
-from tidegate.catalog.contract.checks import DAMAGE, Checks, Fate, Flaw, Held
+from tidegate.catalog.contract.checks import Checks, Fate, Flaw, Held
 from tidegate.catalog.contract.copies import Adoptions, Scrubs
 from tidegate.catalog.contract.deletions import Deletions
 from tidegate.catalog.contract.images import (
@@ -27,7 +27,6 @@ from tidegate.catalog.contract.tasks import TaskQuery, Tasks
 from tidegate.catalog.contract.uploads import Attempts, Removals
 
 __all__ = [
-    "DAMAGE",
     "AddLocation",
     "Catalog",
     "Checks",

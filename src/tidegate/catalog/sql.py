@@ -4,7 +4,17 @@ from collections.abc import Collection, Mapping, Sequence
 
 from sqlalchemy import delete, func, select, text, update
 
-from tidegate.catalog import activation, adoptions, changes, images, members, scrubs, tasks, uploads
+from tidegate.catalog import (
+    activation,
+    adoptions,
+    changes,
+    damage,
+    images,
+    members,
+    scrubs,
+    tasks,
+    uploads,
+)
 from tidegate.catalog import tables as t
 from tidegate.catalog.base import ImageChange, ImageQuery, TaskQuery, Viewer
 from tidegate.catalog.checks import SqlChecks
@@ -307,9 +317,9 @@ class SqlCatalog(SqlDeletions, SqlChecks):
         async with self._database.transaction() as connection:
             await scrubs.end(connection, copy, good=good)
 
-    async def condemn(self, copy: Copy, failure: Failure) -> None:
+    async def condemn(self, image_id: str, store: str, key: str, failure: Failure) -> None:
         async with self._database.transaction() as connection:
-            await scrubs.condemn(connection, copy, failure)
+            await damage.condemn(connection, image_id, store, key, failure)
 
     async def start_repair(self, repair: Upload, bad: Copy, *, lease: float) -> None:
         async with self._database.transaction() as connection:

@@ -38,7 +38,7 @@ from tidegate.domain.errors import (
 )
 from tidegate.domain.image import Image
 from tidegate.domain.policy import Caller, Policy
-from tidegate.domain.status import GONE, Event
+from tidegate.domain.status import GONE, WHEN_BROKEN, Event
 from tidegate.domain.upload import Failure, Sent, Upload
 from tidegate.killpoints import kill_point
 from tidegate.services.removals import Removals
@@ -91,7 +91,7 @@ class Uploads:
         self._arena = arena
         self._digests = digests
         self._node = node
-        self._broken = Event.BREAK if settings.on_broken == "killed" else Event.RELEASE
+        self._broken = WHEN_BROKEN[settings.on_broken]
         self._draining = False
         self._running = 0
         self._idle = asyncio.Event()
