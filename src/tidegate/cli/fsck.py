@@ -44,7 +44,12 @@ def fsck(
     ] = False,
     grace: Annotated[
         float,
-        typer.Option(parser=_grace, metavar="DURATION", help="Leave alone what is younger."),
+        typer.Option(
+            parser=_grace,
+            metavar="DURATION",
+            show_default="1h",
+            help="Leave alone what is younger.",
+        ),
     ] = 3600.0,
     as_json: AsJson = False,
 ) -> None:
