@@ -13,6 +13,7 @@ from tidegate.services.downloads import Downloads
 from tidegate.services.images import Images
 from tidegate.services.imports import Imports
 from tidegate.services.members import Members
+from tidegate.services.metadefs import Metadefinitions
 from tidegate.services.tasks import Tasks
 from tidegate.services.uploads import Uploads
 from tidegate.settings import Settings
@@ -23,6 +24,7 @@ ACTIVATION = web.AppKey("activation", Activation)
 IMAGES = web.AppKey("images", Images)
 UPLOADS = web.AppKey("uploads", Uploads)
 MEMBERS = web.AppKey("members", Members)
+METADEFS = web.AppKey("metadefs", Metadefinitions)
 TASKS = web.AppKey("tasks", Tasks)
 IMPORTS = web.AppKey("imports", Imports)
 DOWNLOADS = web.AppKey("downloads", Downloads)
