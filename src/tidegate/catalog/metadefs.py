@@ -380,7 +380,7 @@ def _namespace_taken(name: str) -> Conflict:
 
 
 def _definition_taken(kind: Kind, name: str) -> Conflict:
-    return Conflict(f"The namespace has an {kind} {name} already, or it is given twice.")
+    return Conflict(f"The namespace has the {kind} {name} already, or it is given twice.")
 
 
 def _protected(namespace: Namespace) -> Forbidden:
