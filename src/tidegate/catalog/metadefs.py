@@ -58,6 +58,7 @@ class SqlMetadefs:
 
     async def change_namespace(self, namespace: Namespace) -> Namespace:
         async with self._database.transaction() as connection:
+            await _hold(connection, namespace)
             taken = await _id_of(connection, namespace.name)
             if taken not in (None, namespace.id):
                 raise _namespace_taken(namespace.name)
@@ -233,10 +234,7 @@ async def _change(connection: AsyncConnection, namespace: Namespace) -> Namespac
         .values(updated_at=now(), **_values(namespace))
         .returning(t.namespaces)
     )
-    row = changed.mappings().one_or_none()
-    if row is None:
-        raise _no_such_namespace(namespace.name)
-    return _namespace_of(row)
+    return _namespace_of(changed.mappings().one())
 
 
 async def _delete(connection: AsyncConnection, namespace_id: int) -> None:
