@@ -56,6 +56,8 @@ async def test_an_item(gate: Gateway, path: str) -> None:
     assert set(found["properties"]) == properties
     assert found["additionalProperties"] is False
     assert len(found.get("definitions", ())) == definitions
+    strings = found.get("definitions", {}).get("stringArray", {})
+    assert strings.get("minItems") == (1 if path == "property" else None)
     read_only = {one for one, value in found["properties"].items() if value.get("readOnly")}
     assert read_only == properties & {*TIMES, *LINKS}
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, delete, insert, or_, select, true, update
+from sqlalchemy import ColumnElement, Select, Table, and_, delete, insert, or_, select, true, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tidegate.catalog import tables as t
@@ -53,8 +53,8 @@ class SqlMetadefs:
                 if await self._find(query.marker, true()) is None:
                     raise _no_such_namespace(query.marker)
                 raise Forbidden(f"The marker {query.marker} is no namespace of yours.")
-        rows = await self._database.rows(_namespace_page(query, marker))
-        return [_namespace_of(row) for row in rows]
+        statement = _page(_wanted(query), t.namespaces, query, marker)
+        return [_namespace_of(row) for row in await self._database.rows(statement)]
 
     async def change_namespace(self, namespace: Namespace) -> Namespace:
         async with self._database.transaction() as connection:
@@ -77,12 +77,14 @@ class SqlMetadefs:
             if there is None:
                 await _create(connection, namespace, contents)
                 return None
+            found = replace(namespace, id=there)
+            await _hold(connection, found)
             match loading:
                 case Loading.REPLACE:
                     await _delete(connection, there)
                     await _create(connection, namespace, contents)
                 case Loading.UPDATE:
-                    await _change(connection, replace(namespace, id=there))
+                    await _change(connection, found)
                     await _put(connection, there, contents, update_present=True)
                 case Loading.ADD:
                     await _put(connection, there, contents, update_present=False)
@@ -119,15 +121,12 @@ class SqlMetadefs:
     async def list_definitions(
         self, namespace: Namespace, kind: Kind, query: DefinitionQuery
     ) -> list[Definition]:
-        keys = _keys(query)
-        statement = _in_order(
-            select(t.definitions).where(_in(namespace.id, kind)), t.definitions, keys
-        )
+        marker = None
         if query.marker is not None:
             marker = await self.get_definition(namespace, kind, query.marker)
-            statement = statement.where(after(t.definitions, keys.items(), marker))
-        rows = await self._database.rows(statement.limit(query.limit))
-        return [_definition_of(row) for row in rows]
+        all_of_it = select(t.definitions).where(_in(namespace.id, kind))
+        statement = _page(all_of_it, t.definitions, query, marker)
+        return [_definition_of(row) for row in await self._database.rows(statement)]
 
     async def get_definition(self, namespace: Namespace, kind: Kind, name: str) -> Definition:
         statement = select(t.definitions).where(_in(namespace.id, kind), _d.name == name)
@@ -309,9 +308,8 @@ async def _there(
     return found
 
 
-def _namespace_page(query: NamespaceQuery, marker: Namespace | None) -> Select[Any]:
-    keys = _keys(query)
-    statement = _in_order(select(t.namespaces), t.namespaces, keys).where(_seen(query.viewer))
+def _wanted(query: NamespaceQuery) -> Select[Any]:
+    statement = select(t.namespaces).where(_seen(query.viewer))
     if query.visibility is not None:
         statement = statement.where(_n.visibility == query.visibility.value)
     if query.resource_types is not None:
@@ -319,20 +317,22 @@ def _namespace_page(query: NamespaceQuery, marker: Namespace | None) -> Select[A
             _d.kind == Kind.ASSOCIATION.value, _d.name.in_(list(query.resource_types))
         )
         statement = statement.where(_n.id.in_(associated))
+    return statement
+
+
+def _page(
+    statement: Select[Any],
+    table: Table,
+    query: NamespaceQuery | DefinitionQuery,
+    marker: Namespace | Definition | None,
+) -> Select[Any]:
+    keys = dict.fromkeys((query.sort, "created_at", "id"), query.descending)
     if marker is not None:
-        statement = statement.where(after(t.namespaces, keys.items(), marker))
-    return statement.limit(query.limit)
-
-
-def _keys(query: NamespaceQuery | DefinitionQuery) -> dict[str, bool]:
-    return dict.fromkeys((query.sort, "created_at", "id"), query.descending)
-
-
-def _in_order(statement: Select[Any], table: Any, keys: Mapping[str, bool]) -> Select[Any]:
+        statement = statement.where(after(table, keys.items(), marker))
     for name, descending in keys.items():
         column = sortable(table.c[name])
         statement = statement.order_by(column.desc() if descending else column.asc())
-    return statement
+    return statement.limit(query.limit)
 
 
 def _seen(viewer: Viewer) -> ColumnElement[bool]:

@@ -8,6 +8,12 @@ from tidegate.domain.metadef import Contents, Definition, Kind, Namespace
 
 PATH = "/v2/metadefs/namespaces"
 _SCHEMAS = "/v2/schemas/metadefs"
+_KEYS = {
+    Kind.ASSOCIATION: "resource_type_associations",
+    Kind.OBJECT: "objects",
+    Kind.TAG: "tags",
+    Kind.PROPERTY: "properties",
+}
 
 
 def namespace(one: Namespace) -> dict[str, Any]:
@@ -30,8 +36,10 @@ def new_namespace(one: Namespace, contents: Contents) -> dict[str, Any]:
     """With what was made with it, as it was sent."""
     view = namespace(one)
     for kind, definitions in contents.items():
-        plain = [_named(definition) for definition in definitions]
-        view[_KEYS[kind]] = properties(definitions) if kind is Kind.PROPERTY else plain
+        if kind is Kind.PROPERTY:
+            view["properties"] = properties(definitions)
+        else:
+            view[_KEYS[kind]] = [_named(definition) for definition in definitions]
     return view
 
 
@@ -86,11 +94,3 @@ def timed(one: Definition) -> dict[str, Any]:
 
 def _named(one: Definition) -> dict[str, Any]:
     return {"name": one.name, **one.content}
-
-
-_KEYS = {
-    Kind.ASSOCIATION: "resource_type_associations",
-    Kind.OBJECT: "objects",
-    Kind.TAG: "tags",
-    Kind.PROPERTY: "properties",
-}
