@@ -127,9 +127,8 @@ def after(table: Table, keys: Iterable[tuple[str, bool]], marker: object) -> Col
     alternatives = []
     equal: list[ColumnElement[bool]] = []
     for name, descending in keys:
-        column, value = sortable(table.c[name]), getattr(marker, name)
-        if value is None:
-            value = _empty(table.c[name])
+        column, plain = sortable(table.c[name]), getattr(marker, name)
+        value = literal(_empty(table.c[name]) if plain is None else plain, table.c[name].type)
         alternatives.append(and_(*equal, column < value if descending else column > value))
         equal.append(column == value)
     return or_(*alternatives)
