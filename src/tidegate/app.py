@@ -18,6 +18,7 @@ from tidegate.domain.errors import StoreError, TidegateError
 from tidegate.domain.policy import Policy
 from tidegate.domain.status import Event
 from tidegate.identity.base import Anyone, Identity
+from tidegate.identity.keystone import Keystone
 from tidegate.identity.tokens import Tokens
 from tidegate.jobs.orphans import LOOK_AT_MOST, Orphans
 from tidegate.jobs.purger import Purger
@@ -94,7 +95,7 @@ async def gateway(
     settings: Settings, stores: Mapping[str, Store] | None = None
 ) -> AsyncIterator[web.Application]:
     """A whole gateway, open: its application, to be served. ``stores`` replaces the configured
-    ones (open already). CatalogDown, StoreError, TokensFileError: it cannot start."""
+    ones (open already). CatalogDown, StoreError, SettingsError: it cannot start."""
     async with AsyncExitStack() as stack:
         jobs: list[Job] = []
         identity: Identity = Anyone()
@@ -102,6 +103,11 @@ async def gateway(
             identity = tokens = Tokens(settings.auth.tokens_file)
             await tokens.open()
             jobs.append(tokens)
+        elif settings.auth.mode == "keystone":
+            identity = keystone = Keystone(settings.auth.keystone)
+            await keystone.open()
+            stack.push_async_callback(keystone.close)
+            jobs.append(keystone)
         catalog = SqlCatalog(settings.catalog.url)
         await catalog.open()
         stack.push_async_callback(catalog.close)

@@ -10,12 +10,16 @@ from tidegate.domain.image import Image, Visibility
 @dataclass(frozen=True, slots=True)
 class Caller:
     """Who asks, after identity. ``project`` None: no project (auth mode none). ``roles`` are in
-    lower case and hold the implied ones. ``token`` is the id of a token, for the log."""
+    lower case and hold the implied ones; ``service_roles`` are those of a service that asks on
+    the caller's behalf, and none of the caller's. ``token`` is the id of a token, for the log."""
 
     project: str | None = None
     roles: frozenset[str] = field(default_factory=frozenset)
     user: str | None = None
     token: str | None = None
+    service_roles: frozenset[str] = field(default_factory=frozenset)
+    user_domain: str | None = None
+    project_domain: str | None = None
 
     @property
     def is_admin(self) -> bool:
