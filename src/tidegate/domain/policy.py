@@ -141,6 +141,8 @@ class Policy:
     ) -> None:
         if self.allows(caller, action, image, member=member):
             return
-        if image is not None and not self.allows(caller, "get_image", image):
-            raise NotFound(f"No image found with ID {image.id}")
+        # an image that is still to be made is no secret
+        if image is not None and action != "add_image":
+            if not self.allows(caller, "get_image", image):
+                raise NotFound(f"No image found with ID {image.id}")
         raise Forbidden(f"You are not authorized to complete {action} action.")
