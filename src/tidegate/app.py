@@ -6,6 +6,7 @@ import secrets
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import assert_never
 
 from aiohttp import web
@@ -19,6 +20,7 @@ from tidegate.domain.policy import Policy
 from tidegate.domain.status import Event
 from tidegate.identity.base import Anyone, Identity
 from tidegate.identity.keystone import Keystone
+from tidegate.identity.policy_file import Judged, PolicyFile
 from tidegate.identity.tokens import Tokens
 from tidegate.jobs.orphans import LOOK_AT_MOST, Orphans
 from tidegate.jobs.purger import Purger
@@ -108,6 +110,12 @@ async def gateway(
             await keystone.open()
             stack.push_async_callback(keystone.close)
             jobs.append(keystone)
+        policy = Policy()
+        if settings.policy.file:
+            file = PolicyFile(Path(settings.policy.file), policy)
+            await file.open()
+            jobs.append(file)
+            identity = Judged(identity, policy)
         catalog = SqlCatalog(settings.catalog.url)
         await catalog.open()
         stack.push_async_callback(catalog.close)
@@ -117,7 +125,6 @@ async def gateway(
         arena = Arena(settings.uploads.memory_budget)
         digests = DigestPool(os.cpu_count() or 1)
         stack.push_async_callback(asyncio.to_thread, digests.close)
-        policy = Policy()
         node = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         lease = settings.uploads.lease
         removals = Removals(catalog, stores, lease=lease)

@@ -1,7 +1,7 @@
 """Who may do what: one table, by Glance's rule names."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tidegate.domain.errors import Forbidden, NotFound
 from tidegate.domain.image import Image, Visibility
@@ -20,10 +20,11 @@ class Caller:
     service_roles: frozenset[str] = field(default_factory=frozenset)
     user_domain: str | None = None
     project_domain: str | None = None
+    admin: bool | None = None  # as a policy file has it; None: by the role
 
     @property
     def is_admin(self) -> bool:
-        return "admin" in self.roles
+        return "admin" in self.roles if self.admin is None else self.admin
 
 
 Rule = Callable[[Caller, Image | None, str | None], bool]
@@ -131,6 +132,15 @@ class Policy:
     def __init__(self, rules: Mapping[str, Rule] = DEFAULT_RULES) -> None:
         self._rules = rules
 
+    def adopt(self, rules: Mapping[str, Rule]) -> None:
+        """From now on these, all at once. Among them may be who is an administrator."""
+        self._rules = rules
+
+    def judged(self, caller: Caller) -> Caller:
+        """The caller, who is an administrator or not, as the rules in use have it."""
+        rule = self._rules.get("context_is_admin")
+        return caller if rule is None else replace(caller, admin=rule(caller, None, None))
+
     def allows(
         self, caller: Caller, action: str, image: Image | None = None, *, member: str | None = None
     ) -> bool:
@@ -141,8 +151,7 @@ class Policy:
     ) -> None:
         if self.allows(caller, action, image, member=member):
             return
-        # an image that is still to be made is no secret
-        if image is not None and action != "add_image":
-            if not self.allows(caller, "get_image", image):
-                raise NotFound(f"No image found with ID {image.id}")
+        known = image is None or action == "add_image"  # what is still to be made is no secret
+        if image is not None and not known and not self.allows(caller, "get_image", image):
+            raise NotFound(f"No image found with ID {image.id}")
         raise Forbidden(f"You are not authorized to complete {action} action.")
