@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from multidict import CIMultiDict
 from structlog.testing import capture_logs
-from tests.kit.keystone_fake import PASSWORD, FakeKeystone, fake_keystone, token_of
+from tests.kit.keystone_fake import PASSWORD, FakeKeystone, fake_keystone, self_signed, token_of
 
 from tidegate.domain.errors import IdentityDown, Unauthenticated
 from tidegate.domain.policy import Caller
@@ -422,6 +422,33 @@ async def test_a_failure_is_not_remembered(fake: FakeKeystone, identity: Keyston
     await down(identity)
     fake.status = None
     assert (await who(identity)).user == "u1"
+
+
+async def test_a_certificate_must_be_of_a_known_authority(tmp_path: Path) -> None:
+    certificate = self_signed(tmp_path / "certificate.pem")
+    async with fake_keystone(certificate) as secure:
+        secure.tokens[GOOD] = token_of()
+        opened = Opened(secure)
+        assert "Certificate" in await down(await opened())
+        assert secure.logins == []
+        assert (await who(await opened(ca_file=certificate))).user == "u1"
+        with capture_logs() as logs:
+            careless = await opened(insecure=True)
+        assert [entry["log_level"] for entry in logs] == ["warning"]
+        assert (await who(careless)).user == "u1"
+        await opened.close()
+
+
+async def test_tokens_in_clear_to_another_host_are_told(opened: Opened) -> None:
+    with capture_logs() as logs:
+        await opened(url="http://keystone.example/v3")
+    assert [entry["event"] for entry in logs] == ["tokens go to keystone without TLS"]
+
+
+async def test_the_version_may_be_left_out_of_the_address(
+    fake: FakeKeystone, opened: Opened
+) -> None:
+    assert (await who(await opened(url=fake.url.removesuffix("/v3")))).user == "u1"
 
 
 async def test_nobody_listens(opened: Opened) -> None:

@@ -1,13 +1,19 @@
 """An identity service in this process that answers as told; a real one: ``tests.kit.keystone``."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from tidegate.settings import Keystone as Settings
 
@@ -84,7 +90,8 @@ class FakeKeystone:
 
 
 @asynccontextmanager
-async def fake_keystone() -> AsyncIterator[FakeKeystone]:
+async def fake_keystone(certificate: Path | None = None) -> AsyncIterator[FakeKeystone]:
+    """``certificate``: with its key; it is served by TLS then."""
     fake = FakeKeystone()
     fake.open.set()
     app = web.Application()
@@ -92,11 +99,41 @@ async def fake_keystone() -> AsyncIterator[FakeKeystone]:
     app.router.add_get("/v3/auth/tokens", fake._validate, allow_head=False)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    tls = None
+    if certificate is not None:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(certificate)
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
     await site.start()
-    fake.url = f"http://127.0.0.1:{runner.addresses[0][1]}/v3"
+    scheme = "http" if tls is None else "https"
+    fake.url = f"{scheme}://127.0.0.1:{runner.addresses[0][1]}/v3"
     try:
         yield fake
     finally:
         fake.open.set()
         await runner.cleanup()
+
+
+def self_signed(path: Path) -> Path:
+    """A new certificate of 127.0.0.1 and its key, in one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    address = x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))])
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(address, critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    path.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        + certificate.public_bytes(serialization.Encoding.PEM)
+    )
+    return path
