@@ -20,7 +20,7 @@ from tidegate.domain.policy import Policy
 from tidegate.domain.status import Event
 from tidegate.identity.base import Anyone, Identity
 from tidegate.identity.keystone import Keystone
-from tidegate.identity.policy_file import Judged, PolicyFile
+from tidegate.identity.policy_file import Judged, PolicyFile, read_protections
 from tidegate.identity.tokens import Tokens
 from tidegate.jobs.orphans import LOOK_AT_MOST, Orphans
 from tidegate.jobs.purger import Purger
@@ -110,7 +110,7 @@ async def gateway(
             await keystone.open()
             stack.push_async_callback(keystone.close)
             jobs.append(keystone)
-        policy = Policy()
+        policy = Policy(protections=await read_protections(settings.policy))
         if settings.policy.file:
             file = PolicyFile(Path(settings.policy.file), policy)
             await file.open()

@@ -140,9 +140,10 @@ class Auth(Branch):
 
 
 class PolicySettings(Branch):
-    """``file`` "": the rules as they are built in."""
+    """``file`` "": the rules as they are built in. ``property_protections`` "": none."""
 
     file: str = ""
+    property_protections: str = ""
 
 
 class Uploads(Branch):

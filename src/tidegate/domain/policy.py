@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from tidegate.domain.errors import Forbidden, NotFound
 from tidegate.domain.image import Image, Visibility
+from tidegate.domain.protections import Protections
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +130,11 @@ class Policy:
     for an image the caller may not even see. ``member``: the project whose membership is asked
     for or changed."""
 
-    def __init__(self, rules: Mapping[str, Rule] = DEFAULT_RULES) -> None:
+    def __init__(
+        self, rules: Mapping[str, Rule] = DEFAULT_RULES, protections: Protections | None = None
+    ) -> None:
         self._rules = rules
+        self._protections = protections
 
     def adopt(self, rules: Mapping[str, Rule]) -> None:
         """From now on these, all at once. Among them may be who is an administrator."""
@@ -155,3 +159,23 @@ class Policy:
         if image is not None and not known and not self.allows(caller, "get_image", image):
             raise NotFound(f"No image found with ID {image.id}")
         raise Forbidden(f"You are not authorized to complete {action} action.")
+
+    def allows_property(self, caller: Caller, operation: str, name: str) -> bool:
+        """``operation``: create, read, update or delete of the property of this name."""
+        return self._protections is None or self._protections.allows(caller, operation, name)
+
+    def require_property(self, caller: Caller, operation: str, name: str) -> None:
+        """Forbidden."""
+        if not self.allows_property(caller, operation, name):
+            raise Forbidden(f"Attribute '{name}' is reserved.")
+
+    def readable(self, caller: Caller, image: Image) -> Image:
+        """With those properties alone that the caller may read: to be shown, never to be judged."""
+        if self._protections is None:
+            return image
+        kept = {
+            name: value
+            for name, value in image.properties.items()
+            if self.allows_property(caller, "read", name)
+        }
+        return image._replace(properties=kept)

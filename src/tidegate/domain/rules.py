@@ -156,12 +156,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def _affected(name: str, given: Mapping[str, Text]) -> bool:
-    """Whether a built-in rule asks one that is replaced (who is an administrator, it asks the
-    caller)."""
-    return any(
-        other != "context_is_admin" and (other in given or _affected(other, given))
-        for other in references(TEXTS[name])
-    )
+    """Whether a built-in rule asks a helper that is replaced (who is an administrator, it asks
+    the caller)."""
+    return not given.keys().isdisjoint(references(TEXTS[name]) - {"context_is_admin"})
 
 
 def _built_in(rule: Rule) -> Check:

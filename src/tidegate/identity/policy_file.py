@@ -10,9 +10,10 @@ import yaml
 from multidict import MultiMapping
 
 from tidegate.domain.policy import Caller, Policy, Rule
+from tidegate.domain.protections import ProtectionError, Protections
 from tidegate.domain.rules import ELSEWHERE, TEXTS, RuleError, Text, compiled, nearest, references
 from tidegate.identity.base import Identity
-from tidegate.settings import SettingsError
+from tidegate.settings import PolicySettings, SettingsError
 from tidegate.telemetry import log
 
 LOOK_EVERY = 1.0
@@ -86,6 +87,21 @@ def read(path: Path) -> dict[str, Text]:
                 f"{path}, line {lines[name]}: {name}: nothing asks such a rule{hint}"
             )
     return texts
+
+
+async def read_protections(settings: PolicySettings) -> Protections | None:
+    """None: none are set. PolicyFileError."""
+    if not settings.property_protections:
+        return None
+    path = Path(settings.property_protections)
+    try:
+        return Protections(await asyncio.to_thread(path.read_text, encoding="utf-8"))
+    except OSError as error:
+        raise PolicyFileError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise PolicyFileError(f"cannot read {path}: it is not UTF-8") from error
+    except ProtectionError as error:
+        raise PolicyFileError(f"{path}: {error}") from error
 
 
 def _load(path: Path) -> tuple[dict[str, Rule], list[str]]:

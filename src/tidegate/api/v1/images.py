@@ -86,7 +86,7 @@ async def put_image(request: web.Request) -> web.Response:
     image = await images.change(
         caller,
         image.id,
-        _edits(caller, image, meta, carries),
+        _edits(caller, images.readable(caller, image), meta, carries),
         fields=_fields(image, meta),
         only_in=frozenset({Status.QUEUED}) if carries or elsewhere else _like(image.status),
     )
@@ -102,7 +102,7 @@ async def get_image(request: web.Request) -> web.StreamResponse:
     if not downloads.has_data(image):
         raise NotFound(f"Image {image_id} is not active")
     try:
-        return await deliver(request, downloads, image, _headers(image))
+        return await deliver(request, downloads, image, _headers(request, image))
     except ObjectMissing as error:
         raise NotFound(f"The data of image {image_id} is lost: {error.message}") from error
 
@@ -110,7 +110,7 @@ async def get_image(request: web.Request) -> web.StreamResponse:
 async def head_image(request: web.Request) -> web.Response:
     image = await request.app[IMAGES].show_v1(request[CALLER], request.match_info["image_id"])
     body = {"Content-Type": "application/octet-stream", "Content-Length": "0"}
-    return web.Response(headers={**body, **_headers(image)})
+    return web.Response(headers={**body, **_headers(request, image)})
 
 
 async def delete_image(request: web.Request) -> web.Response:
@@ -209,7 +209,8 @@ async def _filled(
         headers["ETag"] = image.checksum
     if status == 201:
         headers["Location"] = f"{base_url(request)}/v1/images/{image.id}"
-    return respond({"image": image_v1(image)}, status=status, headers=headers)
+    shown = request.app[IMAGES].readable(request[CALLER], image)
+    return respond({"image": image_v1(shown)}, status=status, headers=headers)
 
 
 async def _take_data(
@@ -291,8 +292,8 @@ def _is_ours(name: str) -> bool:
     return name.startswith("os_glance")
 
 
-def _headers(image: Image) -> dict[str, str]:
-    headers = write_meta(image)
+def _headers(request: web.Request, image: Image) -> dict[str, str]:
+    headers = write_meta(request.app[IMAGES].readable(request[CALLER], image))
     if image.checksum is not None:
         headers["ETag"] = image.checksum  # bare, as v1 clients know it
     return headers
