@@ -106,7 +106,8 @@ def test_who_is_an_administrator_can_be_said() -> None:
         ("'private':%(visibility)s", False), ("False:%(protected)s", True),
         ("'queued':%(status)s", True), ("None:%(name)s", True), ("None:%(owner)s", False),
         ("None:%(nothing)s", False), ("is_admin:False", True), ("is_admin:0", False),
-        ("system_scope:all", False), ("user_id:u%(nothing)s", False),
+        ("system_scope:all", False), ("roles:reader", True), ("service_roles:service", False),
+        ("user_id:u%(nothing)s", False),
         ("'i1-p1':%(id)s-%(owner)s", True), ("'a%b':a%%b", True),
         ("not role:admin", True), ("not not role:admin", False), ("NOT role:admin", True),
         ("role:admin or role:member", True), ("role:admin OR role:member", True),
@@ -195,7 +196,8 @@ words = st.sampled_from(
         "@", "!", "role:member", "role:admin", "role:Reader", "role:%(team)s", "role:%(lost)s",
         "project_id:%(owner)s", "project_id:%(id)s", "project_id:p1", "user_id:%(lead)s",
         "'public':%(visibility)s", "'x':%(visibility)s", "False:%(protected)s", "None:%(name)s",
-        "True:%(lost)s", "user_domain_id:d1", "is_admin:True", "'i1/p1':%(id)s/%(owner)s",
+        "True:%(lost)s", "roles:member", "service_roles:service", "user_domain_id:d1",
+        "is_admin:True", "'i1/p1':%(id)s/%(owner)s",
     ]
 )  # fmt: skip
 texts = st.recursive(
@@ -214,6 +216,7 @@ callers = st.builds(
     roles=st.frozensets(st.sampled_from(["member", "reader", "admin"])),
     user=st.sampled_from(["u1", "u2"]),
     user_domain=st.just("d1"),
+    service_roles=st.frozensets(st.just("service")),
 )
 
 
@@ -227,6 +230,7 @@ def test_it_is_read_as_the_original_reads_it(text: str, caller: Caller) -> None:
     credentials = {
         "roles": sorted(caller.roles), "project_id": caller.project, "user_id": caller.user,
         "user_domain_id": caller.user_domain, "is_admin": caller.is_admin,
+        "service_roles": sorted(caller.service_roles),
     }  # fmt: skip
     original = _parser.parse_rule(text)(target, credentials, SimpleNamespace(rules={}))
     assert allows(text, caller) == bool(original)

@@ -41,7 +41,7 @@ def install() -> None:
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
         subprocess.run(
-            ["make", "--silent", "--no-print-directory", ".venv-keystone/installed"],
+            ["make", "--silent", "--old-file", ".venv/installed", ".venv-keystone/installed"],
             cwd=ROOT, check=True, env={**os.environ, "MAKEFLAGS": ""},
         )  # fmt: skip
     finally:

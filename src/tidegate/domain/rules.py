@@ -95,7 +95,7 @@ class Asked(NamedTuple):
 Check = Callable[[Asked], bool]
 Text = str | Sequence[str | Sequence[str]]
 
-_CREDENTIALS: Mapping[str, Callable[[Caller], str | bool | None]] = {
+_CREDENTIALS: Mapping[str, Callable[[Caller], str | bool | frozenset[str] | None]] = {
     "user_id": lambda caller: caller.user,
     "user": lambda caller: caller.user,
     "project_id": lambda caller: caller.project,
@@ -106,6 +106,8 @@ _CREDENTIALS: Mapping[str, Callable[[Caller], str | bool | None]] = {
     "domain_id": lambda caller: None,
     "system_scope": lambda caller: None,
     "is_admin": lambda caller: caller.is_admin,
+    "roles": lambda caller: caller.roles,
+    "service_roles": lambda caller: caller.service_roles,
 }
 _WORD = re.compile(r"\S+")
 _PIECE = re.compile(r"%\((?P<name>[^)]*)\)s|(?P<percent>%%)|(?P<bad>%)|(?P<text>[^%]+)")
@@ -336,6 +338,8 @@ def _is_caller(kind: str, value: Callable[[Asked], str | None]) -> Check:
 
     def check(asked: Asked) -> bool:
         own, wanted = of(asked.caller), value(asked)
+        if isinstance(own, frozenset):
+            return wanted in own
         return own is not None and wanted is not None and str(own) == wanted
 
     return check

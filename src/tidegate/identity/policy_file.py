@@ -4,6 +4,7 @@ changed; one that cannot be used changes nothing.
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import yaml
@@ -73,20 +74,30 @@ class PolicyFile:
 
 def read(path: Path) -> dict[str, Text]:
     """The file's rules, which are sound. PolicyFileError."""
+    return _read(path)[0]
+
+
+def _read(path: Path) -> tuple[dict[str, Text], list[str]]:
+    """And the names of Glance's that guard nothing here, whose rules are not looked at."""
     lines, texts = _parse(path)
+    idle = {name: texts.pop(name) for name in list(texts) if ELSEWHERE.fullmatch(name)}
+    used = set[str]()
+    for text in idle.values():
+        with suppress(RuleError):
+            used |= references(text)
     try:
         compiled(texts)
-        used = set().union(*map(references, texts.values()))
+        used = used.union(*map(references, texts.values()))
     except RuleError as error:
         where = f"{path}, line {lines[error.rule]}" if error.rule in lines else str(path)
         raise PolicyFileError(f"{where}: {error}") from None
     for name in texts:
-        if name not in TEXTS and name not in used and not ELSEWHERE.fullmatch(name):
+        if name not in TEXTS and name not in used:
             hint = nearest(name, TEXTS)
             raise PolicyFileError(
                 f"{path}, line {lines[name]}: {name}: nothing asks such a rule{hint}"
             )
-    return texts
+    return texts, list(idle)
 
 
 async def read_protections(settings: PolicySettings) -> Protections | None:
@@ -105,9 +116,7 @@ async def read_protections(settings: PolicySettings) -> Protections | None:
 
 
 def _load(path: Path) -> tuple[dict[str, Rule], list[str]]:
-    """And the names of Glance's that guard nothing here."""
-    texts = read(path)
-    idle = [name for name in texts if name not in TEXTS and ELSEWHERE.fullmatch(name)]
+    texts, idle = _read(path)
     return compiled(texts), idle
 
 
