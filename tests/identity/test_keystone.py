@@ -29,14 +29,15 @@ async def fake() -> AsyncIterator[FakeKeystone]:
 
 
 class Opened:
-    """Opens identities and closes them again."""
+    """Opens identities and closes them again; ``now`` is their clock."""
 
     def __init__(self, fake: FakeKeystone) -> None:
         self._fake = fake
+        self.now = 0.0
         self._made: list[Keystone] = []
 
     async def __call__(self, **settings: Any) -> Keystone:
-        made = Keystone(self._fake.settings(**settings))
+        made = Keystone(self._fake.settings(**settings), clock=lambda: self.now)
         await made.open()
         self._made.append(made)
         return made
@@ -224,16 +225,29 @@ async def test_many_new_tokens_need_one_login(fake: FakeKeystone, identity: Keys
 
 
 async def test_an_answer_is_believed_for_the_set_time(fake: FakeKeystone, opened: Opened) -> None:
-    identity = await opened(cache="200ms", refusal_cache="200ms")
+    identity = await opened(cache="60s", refusal_cache="5s")
     await who(identity)
     del fake.tokens[GOOD]
-    await who(identity)  # still believed
-    await asyncio.sleep(0.25)
+    opened.now = 59
+    await who(identity)
+    opened.now = 60
     await refuses(identity)
     fake.tokens[GOOD] = token_of()
+    opened.now = 64
     await refuses(identity)
-    await asyncio.sleep(0.25)
+    opened.now = 65
     await who(identity)
+
+
+async def test_nothing_is_believed_longer_than_the_token_lasts(
+    fake: FakeKeystone, opened: Opened
+) -> None:
+    identity = await opened(cache="1h")
+    fake.tokens["brief"] = token_of(lasts=100)
+    await who(identity, "brief")
+    opened.now = 101
+    await who(identity, "brief")
+    assert len(fake.asked) == 2
 
 
 async def test_without_a_cache_a_revocation_counts_at_once(

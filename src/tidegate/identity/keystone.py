@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 import re
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 
@@ -38,15 +39,16 @@ class Keystone:
     name = "keystone"
     every = 30.0
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """``clock``: in seconds, that never goes back."""
         self._settings = settings
         self._api = KeystoneApi(settings)
         self._flights: Flights[Grant | None] = Flights()
         self._known: TLRUCache[bytes, Grant] = TLRUCache(
-            MOST_KNOWN, lambda _, grant, now: now + self._life(grant), timer=time.monotonic
+            MOST_KNOWN, lambda _, grant, now: now + self._life(grant), timer=clock
         )
         self._refused: TTLCache[tuple[bytes, bool], bool] = TTLCache(
-            MOST_REFUSED, settings.refusal_cache, timer=time.monotonic
+            MOST_REFUSED, settings.refusal_cache, timer=clock
         )
 
     async def open(self) -> None:
