@@ -20,6 +20,11 @@ create = member
 read = admin
 update = admin
 delete = admin
+[^x_drop$]
+create = member
+read = admin
+update = member
+delete = member
 [^x_]
 create = admin
 read = @
@@ -142,6 +147,21 @@ async def test_changes(
     if status == 403:
         assert answer.message == f"Attribute '{name}' is reserved."
         assert (await callers.ask("admin", "GET", f"/v2/images/{image_id}")).json == before
+
+
+async def test_what_may_be_written_and_not_read_is_as_if_it_were_not_there(
+    callers: Callers,
+) -> None:
+    image_id = await owned(callers, x_drop="1")
+    assert (await patch(callers, "owner", image_id, "remove", "x_drop")).status == 409
+    assert await value(callers, image_id) == "1"
+    assert (await patch(callers, "owner", image_id, "add", "x_drop", "2")).status == 200
+    assert await value(callers, image_id) == "2"
+
+
+async def value(callers: Callers, image_id: str) -> str:
+    found: str = (await callers.ask("admin", "GET", f"/v2/images/{image_id}")).json["x_drop"]
+    return found
 
 
 async def test_a_refused_change_changes_nothing_at_all(callers: Callers) -> None:

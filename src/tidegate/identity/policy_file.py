@@ -80,7 +80,8 @@ def read(path: Path) -> dict[str, Text]:
 def _read(path: Path) -> tuple[dict[str, Text], list[str]]:
     """And the names of Glance's that guard nothing here, whose rules are not looked at."""
     lines, texts = _parse(path)
-    idle = {name: texts.pop(name) for name in list(texts) if ELSEWHERE.fullmatch(name)}
+    elsewhere = [name for name in texts if name not in TEXTS and ELSEWHERE.fullmatch(name)]
+    idle = {name: texts.pop(name) for name in elsewhere}
     used = set[str]()
     for text in idle.values():
         with suppress(RuleError):
