@@ -10,7 +10,8 @@ from tests.domain.test_policy import CALLERS, image
 
 from tidegate.domain.image import Image, Visibility
 from tidegate.domain.policy import DEFAULT_RULES, Caller, Policy
-from tidegate.domain.rules import HELPERS, TEXTS, RuleError, Text, compiled, references
+from tidegate.domain.rule_texts import HELPERS, TEXTS
+from tidegate.domain.rules import RuleError, Text, compiled, references
 
 MEMBER = Caller(
     project="p1", roles=frozenset({"member", "reader"}), user="u1",

@@ -14,6 +14,8 @@ from tests.kit.tokens import Callers
 
 from tidegate.stores.memory import MemoryStore
 
+pytestmark = pytest.mark.timeout(300)  # the first test waits until Keystone is up
+
 NEW = {"disk_format": "raw", "container_format": "bare"}
 
 
@@ -244,7 +246,6 @@ def server(keystone: Keystone, tmp_path_factory: pytest.TempPathFactory) -> Iter
         yield found
 
 
-@pytest.mark.timeout(180)
 def test_openstackclient_finds_the_gateway_by_the_catalog(
     server: Server, keystone: Keystone, tmp_path: Path
 ) -> None:
@@ -276,7 +277,6 @@ assert cloud.image.find_image("sdk") is None
 """
 
 
-@pytest.mark.timeout(180)
 def test_openstacksdk_too(server: Server, keystone: Keystone, tmp_path: Path) -> None:
     source = tmp_path / "disk.raw"
     source.write_bytes(b"sdk" * 100_000)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tests.kit.command import run
 
-from tidegate.domain.rules import TEXTS
+from tidegate.domain.rule_texts import TEXTS
 
 
 def test_the_built_in_rules_are_shown(tmp_path: Path) -> None:

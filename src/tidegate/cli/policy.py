@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from tidegate.cli.options import AsJson, ConfigFile, load_settings
-from tidegate.domain.rules import TEXTS, Text
+from tidegate.domain.rule_texts import TEXTS
+from tidegate.domain.rules import Text
 from tidegate.identity.policy_file import read
 
 app = typer.Typer(help="The rules by which callers are judged.", no_args_is_help=True)

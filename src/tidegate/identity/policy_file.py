@@ -12,7 +12,8 @@ from multidict import MultiMapping
 
 from tidegate.domain.policy import Caller, Policy, Rule
 from tidegate.domain.protections import ProtectionError, Protections
-from tidegate.domain.rules import ELSEWHERE, TEXTS, RuleError, Text, compiled, nearest, references
+from tidegate.domain.rule_texts import ELSEWHERE, TEXTS
+from tidegate.domain.rules import RuleError, Text, compiled, nearest, references
 from tidegate.identity.base import Identity
 from tidegate.settings import PolicySettings, SettingsError
 from tidegate.telemetry import log
