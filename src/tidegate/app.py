@@ -6,6 +6,7 @@ import secrets
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import assert_never
 
 from aiohttp import web
@@ -18,6 +19,8 @@ from tidegate.domain.errors import StoreError, TidegateError
 from tidegate.domain.policy import Policy
 from tidegate.domain.status import WHEN_BROKEN
 from tidegate.identity.base import Anyone, Identity
+from tidegate.identity.keystone import Keystone
+from tidegate.identity.policy_file import Judged, PolicyFile, read_protections
 from tidegate.identity.tokens import Tokens
 from tidegate.jobs.orphans import LOOK_AT_MOST, Orphans
 from tidegate.jobs.purger import Purger
@@ -96,7 +99,7 @@ async def gateway(
     settings: Settings, stores: Mapping[str, Store] | None = None
 ) -> AsyncIterator[web.Application]:
     """A whole gateway, open: its application, to be served. ``stores`` replaces the configured
-    ones (open already). CatalogDown, StoreError, TokensFileError: it cannot start."""
+    ones (open already). CatalogDown, StoreError, SettingsError: it cannot start."""
     async with AsyncExitStack() as stack:
         jobs: list[Job] = []
         identity: Identity = Anyone()
@@ -104,6 +107,17 @@ async def gateway(
             identity = tokens = Tokens(settings.auth.tokens_file)
             await tokens.open()
             jobs.append(tokens)
+        elif settings.auth.mode == "keystone":
+            identity = keystone = Keystone(settings.auth.keystone)
+            await keystone.open()
+            stack.push_async_callback(keystone.close)
+            jobs.append(keystone)
+        policy = Policy(protections=await read_protections(settings.policy))
+        if settings.policy.file:
+            file = PolicyFile(Path(settings.policy.file), policy)
+            await file.open()
+            jobs.append(file)
+            identity = Judged(identity, policy)
         catalog = SqlCatalog(settings.catalog.url)
         await catalog.open()
         stack.push_async_callback(catalog.close)
@@ -113,7 +127,6 @@ async def gateway(
         arena = Arena(settings.uploads.memory_budget)
         digests = DigestPool(os.cpu_count() or 1)
         stack.push_async_callback(asyncio.to_thread, digests.close)
-        policy = Policy()
         node = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         lease = settings.uploads.lease
         removals = Removals(catalog, stores, lease=lease)

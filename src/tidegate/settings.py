@@ -8,7 +8,7 @@ import hashlib
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,11 +22,14 @@ from pydantic import (
     SecretStr,
     SerializationInfo,
     ValidationError,
+    field_validator,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|[KMGTP]i?B)?", re.IGNORECASE | re.ASCII)
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", re.ASCII)
+_HTTP = re.compile(r"https?://[^\s/?#@\"\\]+(/[^\s?#\"\\]*)?", re.ASCII)
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -84,9 +87,63 @@ class CatalogSettings(Branch):
     url: str = "sqlite:///tidegate.db"
 
 
+class Keystone(Branch):
+    """The gateway's own account there is a user, or an application credential."""
+
+    url: str = "http://127.0.0.1:5000/v3"
+    public_url: str = ""
+    username: str = ""
+    password: Secret = SecretStr("")
+    password_file: Path | None = None
+    user_domain_id: str = "default"
+    user_domain_name: str = ""
+    project_name: str = "service"
+    project_domain_id: str = "default"
+    project_domain_name: str = ""
+    application_credential_id: str = ""
+    application_credential_secret: Secret = SecretStr("")
+    service_roles: tuple[str, ...] = ("service",)
+    service_type: str = "image"
+    cache: Duration = 60.0
+    refusal_cache: Duration = 5.0
+    timeout: Duration = Field(default=5.0, gt=0)
+    ca_file: Path | None = None
+    insecure: bool = False
+
+    @field_validator("url", "public_url")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        if value and not _HTTP.fullmatch(value):
+            raise ValueError("must be http:// or https://, a host, and perhaps a port and a path")
+        return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _sound(self) -> "Keystone":
+        if self.username and self.application_credential_id:
+            raise ValueError("username and application_credential_id: choose one")
+        if self.password_file is not None and self.password.get_secret_value():
+            raise ValueError("password and password_file: choose one")
+        return self
+
+
 class Auth(Branch):
-    mode: Literal["none", "tokens"] = "none"
+    mode: Literal["none", "tokens", "keystone"] = "none"
     tokens_file: Path = Path("tokens.toml")
+    keystone: Keystone = Keystone()
+
+    @model_validator(mode="after")
+    def _sound(self) -> "Auth":
+        account = self.keystone.username or self.keystone.application_credential_id
+        if self.mode == "keystone" and not account:
+            raise ValueError("keystone: username or application_credential_id is needed")
+        return self
+
+
+class PolicySettings(Branch):
+    """``file`` "": the rules as they are built in. ``property_protections`` "": none."""
+
+    file: str = ""
+    property_protections: str = ""
 
 
 class Uploads(Branch):
@@ -194,6 +251,7 @@ class Settings(Branch):
     server: Server = Server()
     catalog: CatalogSettings = CatalogSettings()
     auth: Auth = Auth()
+    policy: PolicySettings = PolicySettings()
     uploads: Uploads = Uploads()
     tasks: Tasks = Tasks()
     downloads: Downloads = Downloads()
@@ -250,10 +308,12 @@ def load(
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise SettingsError(f"cannot read {path}: {error}") from error
     for name, value in environ.items():
-        section, separator, key = name.removeprefix(PREFIX).lower().partition("__")
-        if name.startswith(PREFIX) and separator:
-            listed = _is_list(section, key)
-            _table(tree, section, name)[key] = _items(value) if listed else value
+        *sections, key = name.removeprefix(PREFIX).lower().split("__")
+        if name.startswith(PREFIX) and sections:
+            branch: dict[str, Any] = tree
+            for section in sections:
+                branch = _table(branch, section, name)
+            branch[key] = _items(value) if _is_list(sections, key) else value
     for section, values in (overrides or {}).items():
         _table(tree, section, section).update(values)
     try:
@@ -275,13 +335,26 @@ def _items(text: str) -> list[str]:
     return [item for item in map(str.strip, text.split(",")) if item]
 
 
-def _is_list(section: str, key: str) -> bool:
-    branch = Settings.model_fields.get(section)
-    model = branch.annotation if branch is not None else None
-    if not (isinstance(model, type) and issubclass(model, BaseModel)):
-        return False
-    field = model.model_fields.get(key)
-    return field is not None and str(field.annotation).startswith("tuple")
+def _is_list(sections: Sequence[str], key: str) -> bool:
+    fields: Mapping[str, FieldInfo] = Settings.model_fields
+    for section in sections:
+        fields = _fields(fields[section]) if section in fields else {}
+    return key in fields and str(fields[key].annotation).startswith("tuple")
+
+
+def _fields(field: FieldInfo) -> dict[str, FieldInfo]:
+    """Of a section; none of anything else."""
+    model = field.annotation
+    return model.model_fields if isinstance(model, type) and issubclass(model, Branch) else {}
+
+
+def _sections(fields: Mapping[str, FieldInfo]) -> Iterator[tuple[str, dict[str, FieldInfo]]]:
+    """Each section with its keys, also those within others."""
+    for name, field in fields.items():
+        if found := _fields(field):
+            yield name, found
+            for inner, keys in _sections(found):
+                yield f"{name}.{inner}", keys
 
 
 def _explain(error: ValidationError) -> str:
@@ -298,11 +371,7 @@ def _explain(error: ValidationError) -> str:
 
 def _nearest(key: str) -> str | None:
     """The known key that was perhaps meant; with its section where only that was wrong."""
-    sections = {
-        name: field.annotation.model_fields
-        for name, field in Settings.model_fields.items()
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
-    }
+    sections = dict(_sections(Settings.model_fields))
     for section, fields in sections.items():
         if key in fields:
             return f"{section}.{key}"

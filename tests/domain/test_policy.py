@@ -142,6 +142,12 @@ def test_what_may_be_seen_is_forbidden_and_what_may_not_is_not_found() -> None:
         Policy().require(stranger, "deactivate", private)
 
 
+def test_an_image_that_is_still_to_be_made_is_no_secret() -> None:
+    proposed = Image(id="i", owner=None, visibility=V.PRIVATE)
+    with pytest.raises(Forbidden):
+        Policy().require(Caller(user="u"), "add_image", proposed)
+
+
 def test_a_rule_can_be_another_one() -> None:
     policy = Policy({**DEFAULT_RULES, "deactivate": DEFAULT_RULES["publicize_image"]})
     private = Image(id="i", owner="owner", visibility=V.PRIVATE)

@@ -29,6 +29,7 @@ ANSWERS: dict[type[e.TidegateError], int] = {
     e.SourceBroke: 502,
     e.Busy: 429,
     e.CatalogDown: 503,
+    e.IdentityDown: 503,
     e.StoreError: 502,
     e.StoreDown: 503,
     e.StoreFull: 413,

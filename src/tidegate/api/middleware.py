@@ -45,7 +45,9 @@ async def frame(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         _refuse_unsound(request)
         if request.path not in OPEN:
-            request[CALLER] = await app[IDENTITY].caller(request.headers)
+            request[CALLER] = await app[IDENTITY].caller(
+                request.headers, request.method, request.path
+            )
         response = await handler(request)
     except TidegateError as error:
         reason = error.message

@@ -12,6 +12,7 @@ from tidegate.cli import (
     fsck,
     image,
     metadefs,
+    policy,
     scrub,
     serve,
     statuses,
@@ -38,6 +39,7 @@ app.command()(adopt.adopt)
 app.command()(statuses.statuses)
 app.add_typer(image.app, name="image")
 app.add_typer(token.app, name="token")
+app.add_typer(policy.app, name="policy")
 app.add_typer(catalog.app, name="db")
 app.add_typer(metadefs.app, name="metadefs")
 

@@ -23,6 +23,7 @@ The tree (an answer is looked up by the nearest ancestor, in ``api/errors.py``):
     ├── Busy                    too much at once: come again (never after data was taken)
     ├── Draining                this worker is stopping
     ├── CatalogDown             the catalog cannot be reached, or is locked
+    ├── IdentityDown            nobody can say now who calls
     └── StoreError              a store failed; names it
         ├── StoreDown           not reachable, or not willing now
         ├── StoreBroke          failed in the middle of data
@@ -147,6 +148,10 @@ class Draining(Busy):
 
 
 class CatalogDown(TidegateError):
+    pass
+
+
+class IdentityDown(TidegateError):
     pass
 
 

@@ -123,6 +123,10 @@ class Images:
     async def page(self, caller: Caller, query: ImageQuery) -> Page:
         """``query.viewer`` is replaced by the caller's."""
         self._policy.require(caller, "get_images")
+        for column in (*(one.column for one in query.conditions), *(one[0] for one in query.sort)):
+            kind, _, name = column.partition(":")
+            if kind == "property" and not self._policy.allows_property(caller, "read", name):
+                raise Invalid(f"Images cannot be chosen by the property {name}.")
         found = await self._catalog.list_images(replace(query, viewer=_viewer(caller)))
         more = 0 < query.limit <= len(found)
         seen = tuple(image for image in found if self._policy.allows(caller, "get_image", image))
@@ -169,6 +173,8 @@ class Images:
             raise Forbidden(f"You are not permitted to create images owned by {owner!r}.")
         self._policy.require(caller, "add_image", image)
         self._check_visibility(caller, image, new.visibility)
+        for name in new.properties:
+            self._policy.require_property(caller, "create", name)
         for action in actions:
             self._policy.require(caller, action, image)
         self._check_quotas(image)
@@ -208,13 +214,14 @@ class Images:
     ) -> ImageChange:
         """The ``change`` that the caller may make of the image, not made yet."""
         any_status = only_in is not None
-        change = _Draft(image, any_status=any_status)
+        change = _Draft(self.readable(caller, image), any_status=any_status)
         located = [edit for edit in edits if isinstance(edit, LocationsEdit)]
         if len(located) < len(edits) or any_status:
             self._policy.require(caller, "modify_image", image)
         for edit in edits:
             if isinstance(edit, Edit):
                 self._check_edit(caller, image, edit)
+                self._check_property(caller, change, edit)
                 change.apply(edit)
         if 0 <= self._quotas.tags < len(change.tags or ()):
             raise TooLarge(
@@ -253,6 +260,10 @@ class Images:
         log.info("image deleted", image=image_id, was=image.status)
         await self._removals.carry_out(removals)
 
+    def readable(self, caller: Caller, image: Image) -> Image:
+        """To be shown: without the properties that the caller may not read."""
+        return self._policy.readable(caller, image)
+
     def _check_visibility(self, caller: Caller, image: Image, wanted: Visibility) -> None:
         rule = _VISIBILITY_RULES.get(wanted)
         if rule is not None:
@@ -275,6 +286,20 @@ class Images:
             raise Forbidden("Owner can't be updated by non admin.")
         if edit.name == "visibility" and edit.op != "remove":
             self._check_visibility(caller, image, Visibility(edit.value))
+
+    def _check_property(self, caller: Caller, change: "_Draft", edit: Edit) -> None:
+        if edit.name == "tags" or edit.name in BASE_FIELDS:
+            return
+        if not self._policy.allows_property(caller, "read", edit.name):
+            needed = ["create", "update"]  # whether it is there or not, which is not told
+        elif not change.has(edit.name):
+            needed = ["create"]
+        elif edit.op == "remove":
+            needed = ["delete"]
+        else:
+            needed = [] if change.value(edit.name) == edit.value else ["update"]
+        for operation in needed:
+            self._policy.require_property(caller, operation, edit.name)
 
 
 def need_formats(image: Image) -> None:
@@ -305,7 +330,7 @@ class _Draft:
         if edit.name == "tags" or edit.name in BASE_FIELDS:
             self._apply_base(edit)
             return
-        there = self._has(edit.name)
+        there = self.has(edit.name)
         if edit.op == "create" and there:
             raise Conflict(f"Property {edit.name} already present.")
         if edit.op in ("replace", "remove") and not there:
@@ -317,10 +342,14 @@ class _Draft:
             self.drop.discard(edit.name)
             self.put[edit.name] = edit.value
 
-    def _has(self, name: str) -> bool:
+    def has(self, name: str) -> bool:
         if name in self.put:
             return True
         return name in self._image.properties and name not in self.drop
+
+    def value(self, name: str) -> str | None:
+        """Of a property that is there."""
+        return self.put[name] if name in self.put else self._image.properties[name]
 
     def _apply_base(self, edit: Edit) -> None:
         if edit.op == "remove":

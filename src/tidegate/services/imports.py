@@ -201,7 +201,8 @@ class Imports:
         kill_point("task_image_named")
         try:
             with suppress(Conflict):  # made by a former holder
-                await self._images.create(holding.task.caller, _new_image(image_id, properties))
+                caller = self._policy.judged(holding.task.caller)
+                await self._images.create(caller, _new_image(image_id, properties))
             kill_point("task_image_made")
             await self._fill(holding, image_id, str(given["import_from"]), store_id=None)
         except (Busy, CatalogDown):
@@ -229,7 +230,7 @@ class Imports:
         async with Fetching(self._remote, url, patience=self._patience) as source:
             holding.progress = lambda: f"Copied {source.received // 2**20} MiB"
             await self._uploads.upload(
-                task.caller,
+                self._policy.judged(task.caller),
                 image_id,
                 source,
                 Expected(length=source.size),

@@ -93,7 +93,8 @@ async def put_image(request: web.Request) -> web.Response:
         meta.need_formats(image)
         request.app[UPLOADS].refuse_refill(caller, image)
     await _check_copy(request, meta, store_id, image)
-    edits, fields = _edits(caller, image, meta, carries), _fields(image, meta)
+    edits = _edits(caller, images.readable(caller, image), meta, carries)
+    fields = _fields(image, meta)
     only_in = frozenset({Status.QUEUED}) if carries or elsewhere else _like(image.status)
     if coming is not None:
         change = await images.judge(caller, image, edits, fields=fields, only_in=only_in)
@@ -115,7 +116,7 @@ async def get_image(request: web.Request) -> web.StreamResponse:
     if not downloads.has_data(image):
         raise NotFound(f"Image {image_id} is not active")
     try:
-        return await deliver(request, downloads, image, _headers(image))
+        return await deliver(request, downloads, image, _headers(request, image))
     except ObjectMissing as error:
         raise NotFound(f"The data of image {image_id} is lost: {error.message}") from error
 
@@ -123,7 +124,7 @@ async def get_image(request: web.Request) -> web.StreamResponse:
 async def head_image(request: web.Request) -> web.Response:
     image = await request.app[IMAGES].show_v1(request[CALLER], request.match_info["image_id"])
     body = {"Content-Type": "application/octet-stream", "Content-Length": "0"}
-    return web.Response(headers={**body, **_headers(image)})
+    return web.Response(headers={**body, **_headers(request, image)})
 
 
 async def delete_image(request: web.Request) -> web.Response:
@@ -235,7 +236,8 @@ def _answer(request: web.Request, image: Image, status: int) -> web.Response:
     headers = {} if image.checksum is None else {"ETag": image.checksum}
     if status == 201:
         headers["Location"] = f"{base_url(request)}/v1/images/{image.id}"
-    return respond({"image": image_v1(image)}, status=status, headers=headers)
+    shown = request.app[IMAGES].readable(request[CALLER], image)
+    return respond({"image": image_v1(shown)}, status=status, headers=headers)
 
 
 async def _take_data(
@@ -325,8 +327,8 @@ def _is_ours(name: str) -> bool:
     return name.startswith("os_glance")
 
 
-def _headers(image: Image) -> dict[str, str]:
-    headers = write_meta(image)
+def _headers(request: web.Request, image: Image) -> dict[str, str]:
+    headers = write_meta(request.app[IMAGES].readable(request[CALLER], image))
     if image.checksum is not None:
         headers["ETag"] = image.checksum  # bare, as v1 clients know it
     return headers
