@@ -1,5 +1,6 @@
 """The JSON schemas that clients build their models from, and that bodies are checked against."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,10 +9,10 @@ from aiohttp import web
 from jsonschema.protocols import Validator
 
 from tidegate.api.reading import refuse_body
+from tidegate.api.v2.member_schemas import MEMBER, MEMBERS
 from tidegate.api.v2.task_schemas import TASK, TASKS
 from tidegate.domain.errors import Invalid
-from tidegate.domain.image import CONTAINER_FORMATS, DISK_FORMATS, Visibility
-from tidegate.domain.status import Status
+from tidegate.domain.image import CONTAINER_FORMATS, DISK_FORMATS
 
 UUID = "^([0-9a-fA-F]){8}-([0-9a-fA-F]){4}-([0-9a-fA-F]){4}-([0-9a-fA-F]){4}-([0-9a-fA-F]){12}$"
 
@@ -37,6 +38,11 @@ def _fixed(schema: dict[str, Any]) -> dict[str, Any]:
 def _extra(schema: dict[str, Any]) -> dict[str, Any]:
     return {**schema, "is_base": False}
 
+
+_STATUSES = [
+    "queued", "saving", "active", "killed", "deleted", "uploading", "importing", "pending_delete",
+    "deactivated",
+]  # fmt: skip
 
 _LOCATION = {
     "type": "object",
@@ -64,13 +70,13 @@ _PROPERTIES: dict[str, dict[str, Any]] = {
     "status": _fixed(
         {
             "type": "string",
-            "enum": [status.value for status in Status],
+            "enum": _STATUSES,
             "description": "Where the image is in its life",
         }
     ),
     "visibility": {
         "type": "string",
-        "enum": sorted(visibility.value for visibility in Visibility),
+        "enum": ["community", "public", "private", "shared"],
         "description": "Who may see the image",
     },
     "protected": {"type": "boolean", "description": "Whether deleting is refused"},
@@ -154,7 +160,14 @@ IMAGES: dict[str, Any] = {
     ],
 }
 
-_DOCUMENTS = {"image": IMAGE, "images": IMAGES, "task": TASK, "tasks": TASKS}
+_DOCUMENTS = {
+    "image": IMAGE,
+    "images": IMAGES,
+    "member": MEMBER,
+    "members": MEMBERS,
+    "task": TASK,
+    "tasks": TASKS,
+}
 _IMAGE: Validator = jsonschema.Draft202012Validator(IMAGE)
 
 
@@ -173,4 +186,5 @@ async def show_schema(request: web.Request) -> web.Response:
     document = _DOCUMENTS.get(request.match_info["name"])
     if document is None:
         raise web.HTTPNotFound
-    return web.json_response(document)
+    body = json.dumps(document).encode()
+    return web.Response(body=body, headers={"Content-Type": "application/json"})
