@@ -34,6 +34,7 @@ from tidegate.services.downloads import Downloads
 from tidegate.services.images import Images
 from tidegate.services.imports import Imports
 from tidegate.services.members import Members
+from tidegate.services.quotas import ProjectQuotas
 from tidegate.services.reaping import Reaping
 from tidegate.services.removals import Removals
 from tidegate.services.scrubbing import Scrubbing
@@ -115,6 +116,7 @@ async def gateway(
         node = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         lease = settings.uploads.lease
         removals = Removals(catalog, stores, lease=lease)
+        projects = ProjectQuotas(settings.quotas)
         reaping = Reaping(
             catalog,
             stores,
@@ -134,6 +136,7 @@ async def gateway(
             arena=arena,
             digests=digests,
             node=node,
+            projects=projects,
         )
         app = make_application()
         app[keys.SETTINGS] = settings
@@ -154,6 +157,7 @@ async def gateway(
             locations=settings.locations,
             max_size=settings.uploads.max_image_size,
             delayed=settings.deletion.delayed,
+            projects=projects,
         )
         app[keys.MEMBERS] = Members(catalog, policy, quotas=settings.quotas)
         tasks = Tasks(catalog, policy, keep=settings.tasks.keep, lease=lease, node=node)

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from tidegate.domain.image import Image, Location
 from tidegate.domain.member import Member, MemberStatus
+from tidegate.domain.quota import UNLIMITED, Allowance
 from tidegate.domain.scrub import Copy
 from tidegate.domain.status import Event, Status
 from tidegate.domain.task import Task, TaskEvent, TaskType
@@ -71,7 +72,8 @@ class ImageChange:
     ``fields`` are column names of ``Image`` and their new values (never ``status``); ``put`` and
     ``drop`` are properties; ``tags`` replaces all of them. ``only_in`` names the statuses in
     which the change is legal (else BadTransition). ``max_properties`` holds when a new name is
-    put (negative: no limit); names that begin with ``os_glance`` do not count.
+    put (negative: no limit); names that begin with ``os_glance`` do not count. ``allowance``
+    holds when a location is added.
     """
 
     fields: Mapping[str, object] = field(default_factory=dict)
@@ -81,6 +83,7 @@ class ImageChange:
     only_in: frozenset[Status] | None = None
     max_properties: int = -1
     locations: Sequence[LocationEdit] = ()
+    allowance: Allowance = UNLIMITED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,9 +147,10 @@ class Catalog(Protocol):
 
     # images
 
-    async def create_image(self, image: Image) -> Image:
+    async def create_image(self, image: Image, *, allowance: Allowance = UNLIMITED) -> Image:
         """Insert a new image as given (``created_at`` and ``updated_at`` are set here). Its
-        status must be one of INITIAL. Conflict if the id was ever used."""
+        status must be one of INITIAL. Conflict if the id was ever used; TooLarge: past what its
+        project may hold."""
 
     async def get_image(self, image_id: str, viewer: Viewer) -> Image:
         """One query. NotFound when absent, deleted or not for the viewer's eyes."""
@@ -160,7 +164,7 @@ class Catalog(Protocol):
     async def change_image(self, image_id: str, change: ImageChange) -> tuple[Image, list[Removal]]:
         """All or nothing, in the order: fields, properties, tags, locations. The removals are
         our own bytes that no image references any more. NotFound, BadTransition (``only_in``),
-        TooLarge (``max_properties``), and what the location edits raise."""
+        TooLarge (``max_properties``, ``allowance``), and what the location edits raise."""
 
     async def set_tag(self, image_id: str, tag: str, *, limit: int) -> None:
         """Add one tag; TooLarge past ``limit`` tags (negative: none). NotFound."""
@@ -226,9 +230,16 @@ class Catalog(Protocol):
 
     # uploads: the attempts to fill an image
 
-    async def start_upload(self, upload: Upload, *, lease: float) -> Image:
+    async def start_upload(
+        self, upload: Upload, *, lease: float, allowance: Allowance = UNLIMITED
+    ) -> Image:
         """queued → saving, claimed by ``upload.id``, with the upload's row and a lease of
-        ``lease`` seconds. NotFound, BadTransition; Invalid when the formats are not set."""
+        ``lease`` seconds. NotFound, BadTransition; Invalid when the formats are not set; TooLarge:
+        the image's project has no room for the size expected (None: for a single byte)."""
+
+    async def reserve_bytes(self, attempt: str, most: int, allowance: Allowance) -> int:
+        """Let an open attempt hold more of what its image's project may, up to ``most`` bytes;
+        how many. TooLarge: there is room for none. BadTransition."""
 
     async def upload_began(self, attempt: str, upload_id: str) -> None:
         """Write the store's upload id, before the first part. BadTransition: lost the claim."""

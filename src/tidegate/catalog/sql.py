@@ -4,9 +4,18 @@ from collections.abc import Collection, Mapping, Sequence
 
 from sqlalchemy import delete, func, select, text, update
 
-from tidegate.catalog import activation, adoptions, images, members, scrubs, tasks, uploads
+from tidegate.catalog import (
+    activation,
+    adoptions,
+    images,
+    members,
+    quotas,
+    scrubs,
+    tasks,
+    uploads,
+)
 from tidegate.catalog import tables as t
-from tidegate.catalog.base import ImageChange, ImageQuery, TaskQuery, Viewer
+from tidegate.catalog.base import AddLocation, ImageChange, ImageQuery, TaskQuery, Viewer
 from tidegate.catalog.checks import SqlChecks
 from tidegate.catalog.deletions import SqlDeletions
 from tidegate.catalog.engine import Database, compiled
@@ -15,6 +24,7 @@ from tidegate.catalog.rows import image_of, one_image, upload_of
 from tidegate.domain.errors import NotFound
 from tidegate.domain.image import Image
 from tidegate.domain.member import Member, MemberStatus
+from tidegate.domain.quota import UNLIMITED, Allowance
 from tidegate.domain.scrub import Copy
 from tidegate.domain.status import GONE, INITIAL, Event, Status
 from tidegate.domain.task import Task, TaskEvent, TaskType
@@ -43,10 +53,12 @@ class SqlCatalog(SqlDeletions, SqlChecks):
 
     # images
 
-    async def create_image(self, image: Image) -> Image:
+    async def create_image(self, image: Image, *, allowance: Allowance = UNLIMITED) -> Image:
         assert image.status in INITIAL
         async with self._database.transaction() as connection:
-            return await images.create(connection, image)
+            created = await images.create(connection, image)
+            await quotas.admit_image(connection, created, allowance)
+            return created
 
     async def get_image(self, image_id: str, viewer: Viewer) -> Image:
         asked = {"id": image_id, "project": viewer.project}
@@ -75,7 +87,10 @@ class SqlCatalog(SqlDeletions, SqlChecks):
 
     async def change_image(self, image_id: str, change: ImageChange) -> tuple[Image, list[Removal]]:
         async with self._database.transaction() as connection:
-            return await images.change(connection, image_id, change)
+            changed, removals = await images.change(connection, image_id, change)
+            if any(isinstance(edit, AddLocation) for edit in change.locations):
+                await quotas.admit_bytes(connection, changed.owner, change.allowance)
+            return changed, removals
 
     async def set_tag(self, image_id: str, tag: str, *, limit: int) -> None:
         async with self._database.transaction() as connection:
@@ -154,11 +169,18 @@ class SqlCatalog(SqlDeletions, SqlChecks):
 
     # uploads
 
-    async def start_upload(self, upload: Upload, *, lease: float) -> Image:
+    async def start_upload(
+        self, upload: Upload, *, lease: float, allowance: Allowance = UNLIMITED
+    ) -> Image:
+        clock = self._database.clock
         async with self._database.transaction() as connection:
-            image = await uploads.start(connection, upload, self._database.clock, lease)
+            image = await uploads.start(connection, upload, clock, lease, allowance)
         self._fences[upload.id] = 1
         return image
+
+    async def reserve_bytes(self, attempt: str, most: int, allowance: Allowance) -> int:
+        async with self._database.transaction() as connection:
+            return await quotas.reserve(connection, attempt, most, allowance)
 
     async def upload_began(self, attempt: str, upload_id: str) -> None:
         await self._renew(attempt, state=UploadState.WRITING.value, upload_id=upload_id)

@@ -154,6 +154,7 @@ uploads = Table(
     Column("started_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
     Column("ended_at", BigInteger),
+    Column("reserved", BigInteger),
     Index(None, "image_id", "started_at"),
     Index(None, "ended_at", "lease_until"),
 )

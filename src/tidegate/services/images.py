@@ -28,7 +28,9 @@ from tidegate.domain.errors import (
 )
 from tidegate.domain.image import Image, Location, Visibility
 from tidegate.domain.policy import Caller, Policy
+from tidegate.domain.quota import UNLIMITED
 from tidegate.domain.status import FORMATS_OPEN, Status
+from tidegate.services.quotas import ProjectQuotas
 from tidegate.services.removals import Removals
 from tidegate.settings import Locations as LocationSettings
 from tidegate.settings import Quotas
@@ -120,6 +122,7 @@ class Images:
         locations: LocationSettings,
         max_size: int,
         delayed: bool = False,
+        projects: ProjectQuotas | None = None,
     ) -> None:
         self._catalog = catalog
         self._stores = stores
@@ -130,6 +133,7 @@ class Images:
         self._locations = locations
         self._max_size = max_size
         self._delayed = delayed
+        self._projects = projects or ProjectQuotas(quotas)
 
     async def show(self, caller: Caller, image_id: str) -> Image:
         image = await self._catalog.get_image(image_id, _viewer(caller))
@@ -185,7 +189,8 @@ class Images:
             image = image._replace(status=Status.ACTIVE, size=0)
         else:
             image = image._replace(declared_size=new.size, declared_checksum=new.checksum)
-        created = await self._catalog.create_image(image)
+        allowance = await self._projects.of(image.owner)
+        created = await self._catalog.create_image(image, allowance=allowance)
         log.info("image created", image=created.id, status=created.status)
         return created
 
@@ -251,6 +256,7 @@ class Images:
                 only_in=FORMATS_OPEN if change.formats_bound else only_in,
                 max_properties=self._quotas.properties,
                 locations=locations,
+                allowance=await self._projects.of(image.owner) if locations else UNLIMITED,
             ),
         )
         await self._removals.carry_out(removals)

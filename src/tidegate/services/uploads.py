@@ -40,9 +40,11 @@ from tidegate.domain.policy import Caller, Policy
 from tidegate.domain.status import GONE, Event
 from tidegate.domain.upload import Failure, Sent, Upload
 from tidegate.killpoints import kill_point
+from tidegate.services.quotas import ProjectQuotas, Rationed
 from tidegate.services.removals import Removals
 from tidegate.services.waiting import set_within
 from tidegate.settings import Locations as LocationSettings
+from tidegate.settings import Quotas
 from tidegate.settings import Uploads as UploadSettings
 from tidegate.stores.base import Store
 from tidegate.telemetry import log
@@ -79,6 +81,7 @@ class Uploads:
         arena: Arena,
         digests: DigestPool,
         node: str,
+        projects: ProjectQuotas | None = None,
     ) -> None:
         self._catalog = catalog
         self._stores = stores
@@ -90,6 +93,7 @@ class Uploads:
         self._arena = arena
         self._digests = digests
         self._node = node
+        self._projects = projects or ProjectQuotas(Quotas())
         self._broken = Event.BREAK if settings.on_broken == "killed" else Event.RELEASE
         self._draining = False
         self._running = 0
@@ -157,6 +161,11 @@ class Uploads:
             node=self._node,
             expected_size=size,
         )
+        allowance = await self._projects.of(image.owner)
+        if size is None and allowance.bytes is not None:
+            source = Rationed(
+                source, lambda most: self._catalog.reserve_bytes(attempt, most, allowance)
+            )
         sending = Sending(
             source,
             store,
@@ -170,7 +179,7 @@ class Uploads:
             began=lambda upload_id: self._catalog.upload_began(attempt, upload_id),
         )
         kill_point("before_claim")
-        await self._catalog.start_upload(upload, lease=self._settings.lease)
+        await self._catalog.start_upload(upload, lease=self._settings.lease, allowance=allowance)
         kill_point("after_claim")
         telemetry.UPLOADS_STARTED.inc()
         with telemetry.UPLOADS_RUNNING.track_inprogress():
