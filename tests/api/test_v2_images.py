@@ -9,6 +9,8 @@ import jsonschema
 import pytest
 from tests.kit.gateway import V20, Answer, Gateway
 
+from tidegate.api.v2.listing import SORT_KEYS
+
 KEYS = {
     "name", "disk_format", "container_format", "visibility", "size", "virtual_size", "status",
     "checksum", "protected", "min_ram", "min_disk", "owner", "os_hidden", "os_hash_algo",
@@ -314,6 +316,17 @@ async def names(gate: Gateway, query: str = "") -> list[str]:
     return [image["name"] for image in answer.json["images"]]
 
 
+async def paged(gate: Gateway, path: str, key: str = "name") -> list[str]:
+    """What all pages show."""
+    found: list[str] = []
+    following: str | None = path
+    while following:
+        page = (await gate.ask("GET", following)).json
+        found += [image[key] for image in page["images"]]
+        following = page.get("next")
+    return found
+
+
 async def test_a_list_is_paged_by_links(gate: Gateway) -> None:
     for name in "abcde":
         await gate.create(name=name, tags=["t", "u"])
@@ -343,6 +356,34 @@ async def test_a_list_is_paged_by_links(gate: Gateway) -> None:
         ("?min_disk=2", ["b"]),
         ("?min_disk_min=2&min_disk_max=2", ["b"]),
         ("?min_disk=x", []),
+        (f"?min_disk={2**31}", []),
+        (f"?size={2**63}", []),
+        ("?min_ram_min=0&min_ram_max=0", ["c", "b", "a"]),
+        (f"?min_disk_max={10**25}", ["c", "b", "a"]),
+        (f"?min_disk_min={10**25}", []),
+        ("?min_disk_min=-5", ["c", "b", "a"]),
+        ("?virtual_size_min=0", []),
+        ("?id=in:x,y", []),
+        ("?name=eq:a:b", []),
+        ("?name=a,b", []),
+        ("?name=B", []),
+        ('?name=in:a,"b,c"', ["a"]),
+        ("?name=x&name=b", ["b"]),
+        ("?disk_format=in:raw,qcow2&container_format=bare", ["c", "b", "a"]),
+        ("?checksum=x", []),
+        ("?os_hash_algo=sha512", []),
+        ("?tag=t-b&tag=t-c", []),
+        ("?tag=%20t-b%20", ["b"]),
+        ("?tags=t-b", []),
+        ("?protected=false", ["c", "b"]),
+        ("?visibility=private", []),
+        ("?visibility=community", []),
+        ("?os_hidden=False", ["c", "b", "a"]),
+        ("?limit=2&limit=1", ["c"]),
+        ("?sort_key=name&sort_dir=asc&sort_key=id&limit=1", ["a"]),
+        ("?sort=name:desc&sort=name:asc", ["a", "b", "c"]),
+        ("?sort=%20name%20:asc", ["a", "b", "c"]),
+        ("?updated_at=gte:2000-01-01T00:00:00%2B02:00", ["c", "b", "a"]),
         ("?k=a", ["a"]),
         ("?tag=t-b", ["b"]),
         ("?tag=", []),
@@ -390,6 +431,9 @@ async def test_times_compare_as_they_are_shown(gate: Gateway) -> None:
         "visibility=x", "member_status=x", "os_hidden=x", "protected=x", "size_min=x",
         "size_max=1e3", "created_at=yesterday", "created_at=in:2000-01-01", "name=neq:x",
         'name=in:"x', 'name=in:"x"y', 'name=in:x"y"', "changes-since=2000-01-01", "name=%ff",
+        "changes-since=", "properties=x", "locations=x", "members=x", "name_min=1",
+        "created_at_min=5", "foo_max=1", "name=a%00", "a%00b=c", "marker=%00", "created_at=GT:2000",
+        "sort=name,", "sort=name:asc&sort_dir=asc", "sort_key=", "os_hidden=", "protected=True",
         "name=in:" + ",".join("x" * 101), "&".join(f"p{number}=x" for number in range(51)),
     ],
 )  # fmt: skip
@@ -397,6 +441,58 @@ async def test_a_bad_query_is_400(gate: Gateway, query: str) -> None:
     answer = await gate.ask("GET", f"/v2/images?{query}")
     assert answer.status == 400
     assert answer.message
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("sort_key=status&sort_dir=asc", "abc"),
+        ("sort_key=status&sort_key=disk_format&sort_dir=asc", "abc"),
+        ("sort_key=status&sort_key=disk_format", "cba"),
+        ("sort_key=status&sort_key=disk_format&sort_dir=asc&sort_dir=asc", "cba"),
+        ("sort=status:asc", "abc"),
+        ("sort=status:asc,disk_format:asc", "cba"),
+        ("sort_dir=asc", "abc"),
+    ],
+)
+async def test_who_are_equal_follow_the_one_direction_that_was_given(
+    gate: Gateway, query: str, expected: str
+) -> None:
+    for name in "abc":
+        await gate.create(name=name)
+    assert await names(gate, f"?{query}") == list(expected)
+    assert await paged(gate, f"/v2/images?limit=1&{query}") == list(expected)
+
+
+@pytest.mark.parametrize("key", SORT_KEYS)
+@pytest.mark.parametrize("direction", ["asc", "desc"])
+async def test_pages_in_any_order_show_every_image_once(
+    gate: Gateway, key: str, direction: str
+) -> None:
+    ids = {
+        await gate.active(b"x" * 3),
+        await gate.active(b"x", name="b"),
+        await gate.create(name="a", disk_format=None, container_format=None),
+        await gate.create(name="b", disk_format="iso"),
+        await gate.create(name=""),
+    }
+    query = f"sort={key}:{direction}"
+    whole = (await gate.ask("GET", f"/v2/images?{query}")).json["images"]
+    found = await paged(gate, f"/v2/images?limit=1&{query}", "id")
+    assert found == [image["id"] for image in whole]
+    assert (set(found), len(found)) == (ids, 5)
+
+
+async def test_first_and_next_repeat_the_whole_query(gate: Gateway) -> None:
+    image_id = await gate.create(k="v w", tags=["a", "b"])
+    query = "limit=1&tag=a&tag=b&k=v%20w&sort=name:asc&name=in:,x&unknown="
+    answer = await gate.ask("GET", f"/v2/images?{query}&marker={image_id}")
+    kept = "limit=1&tag=a&tag=b&k=v+w&sort=name%3Aasc&name=in%3A%2Cx&unknown="
+    assert answer.json["first"] == f"/v2/images?{kept}"
+    query = "limit=1&tag=a&tag=b&k=v%20w"
+    answer = await gate.ask("GET", f"/v2/images?{query}")
+    assert answer.json["next"] == f"/v2/images?limit=1&tag=a&tag=b&k=v+w&marker={image_id}"
+    assert (await gate.ask("GET", "/v2/images")).json["first"] == "/v2/images"
 
 
 async def test_killed_images_are_listed_and_deleted_ones_are_not(gate: Gateway) -> None:

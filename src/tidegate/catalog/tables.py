@@ -13,11 +13,14 @@ its row keeps a copy of them as JSON, so that to read an image is to read one ro
 again.
 """
 
+from typing import Any
+
 from sqlalchemy import (
     JSON,
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     Float,
     ForeignKey,
     Index,
@@ -26,6 +29,8 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    func,
+    text,
 )
 
 metadata = MetaData(
@@ -36,6 +41,15 @@ metadata = MetaData(
         "pk": "pk_%(table_name)s",
     }
 )
+
+
+def sortable(column: Column[Any]) -> ColumnElement[Any]:
+    """Nulls sort as the empty value, on every engine alike."""
+    return func.coalesce(column, text(repr(empty(column)))) if column.nullable else column
+
+
+def empty(column: Column[Any]) -> str | int:
+    return "" if isinstance(column.type, String) else 0
 
 
 def _image_id() -> Column[str]:
@@ -76,10 +90,13 @@ images = Table(
     Index(None, "created_at", "id"),
     Index(None, "owner", "created_at", "id"),
     Index(None, "visibility", "created_at", "id"),
-    Index(None, "updated_at", "id"),
     Index(None, "name"),
     Index(None, "status", "deleted_at"),
 )
+
+for _name in ("name", "status", "disk_format", "container_format", "size", "updated_at"):
+    # what a list may be sorted by, as it is sorted by it (``sortable``)
+    Index(f"ix_images_by_{_name}", sortable(images.c[_name]), images.c.created_at, images.c.id)
 
 properties = Table(
     "image_properties",
