@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import jsonschema
 import pytest
-from tests.kit.gateway import V20, Answer, Gateway
+from tests.kit.gateway import V20, V21, Answer, Gateway
 
 from tidegate.api.v2.listing import SORT_KEYS
 
@@ -81,6 +81,16 @@ async def test_custom_properties_come_first_and_as_text(gate: Gateway) -> None:
         ({"ＯＳ_glance_x": "y"}, 403),
         ({f"p{number}": "v" for number in range(129)}, 413),
         ({"tags": [f"t{number}" for number in range(129)]}, 413),
+        ({"tags": ["twice"] * 129}, 413),
+        ({"tags": None}, 400),
+        ({"name": "a\0b"}, 400),
+        ({"id": None}, 400),
+        ({"min_ram": None}, 400),
+        ({"visibility": None}, 400),
+        ({"direct_url": "x"}, 403),
+        ({"updated_at": "x"}, 403),
+        ({"deleted": True}, 400),
+        ({"os_glancefoo": "y"}, 403),
     ],
 )
 async def test_a_bad_new_image_is_refused_and_not_made(
@@ -275,6 +285,83 @@ async def test_a_bad_patch_changes_nothing(gate: Gateway, operation: Any, status
     assert await gate.show(image_id) == before
 
 
+@pytest.mark.parametrize(
+    ("pointer", "name"),
+    [("//foo", "foo"), ("/", ""), ("/ sp ", "sp"), ("/a~01", "a~1"), ("/a~0b", "a~b"),
+     ("/image_id", "image_id"), ("/member", "member"), ("/context", "context"),
+     ("/extra_properties", "extra_properties")],
+)  # fmt: skip
+async def test_a_pointer_names_a_property(gate: Gateway, pointer: str, name: str) -> None:
+    image_id = await gate.create()
+    absent = await gate.patch(image_id, replace(pointer, "x"))
+    assert (absent.status, "does not exist" in absent.message) == (409, True)
+    added = await gate.patch(image_id, {"op": "add", "path": pointer, "value": "x"})
+    assert (added.status, added.json[name]) == (200, "x")
+    assert (await gate.patch(image_id, replace(pointer, "y"))).json[name] == "y"
+    removed = await gate.patch(image_id, {"op": "remove", "path": pointer, "value": "ignored"})
+    assert name not in removed.json
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        {},
+        {"add": "/a"},
+        {"add": "/a", "remove": "/b", "value": "x"},
+        {"op": "add", "path": "/a", "value": "x"},
+        {"add": 5, "value": "x"},
+        {"add": "a", "value": "x"},
+    ],
+)
+async def test_a_bad_patch_of_the_old_form_is_400(gate: Gateway, operation: Any) -> None:
+    image_id = await gate.create()
+    answer = await gate.patch(image_id, operation, media_type=V20)
+    assert (answer.status, bool(answer.message)) == (400, True)
+
+
+async def test_parameters_of_a_media_type_mean_nothing_and_its_case_does(gate: Gateway) -> None:
+    image_id = await gate.create()
+    for media_type, status in ((f"{V21}; charset=utf-8", 200), (V21.upper(), 415)):
+        answer = await gate.patch(image_id, replace("/name", "x"), media_type=media_type)
+        assert answer.status == status
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"5", b"{}", b"null", b'"x"'])
+async def test_what_is_no_list_of_operations_is_400_before_the_image_is_looked_for(
+    gate: Gateway, body: bytes
+) -> None:
+    for image_id in (await gate.create(), str(uuid4())):
+        path, headers = f"/v2/images/{image_id}", {"Content-Type": V21}
+        answer = await gate.ask("PATCH", path, data=body, headers=headers)
+        assert (answer.status, bool(answer.message)) == (400, True)
+
+
+async def test_quotas_of_a_patch_count_what_it_adds(gate: Gateway) -> None:
+    image_id = await gate.create(**{f"p{number}": "v" for number in range(128)})
+    more = {"op": "add", "path": "/more", "value": "v"}
+    assert (await gate.patch(image_id, more)).status == 413
+    swap = {"op": "remove", "path": "/p0"}
+    assert (await gate.patch(image_id, swap, more, replace("/p1", "w"))).status == 200
+    tags = [f"t{number}" for number in range(129)]
+    assert (await gate.patch(image_id, replace("/tags", tags))).status == 413
+    assert (await gate.patch(image_id, replace("/tags", ["t"] * 129))).status == 413
+    assert (await gate.patch(image_id, replace("/tags", tags[:128]))).status == 200
+
+
+async def test_databases_refuse_nul_and_so_do_we(gate: Gateway) -> None:
+    image_id = await gate.create(name="\\u0000", tags=["\U0001f600"], k="\U0001f600")
+    before = await gate.show(image_id)
+    assert (before["name"], before["k"]) == ("\\u0000", "\U0001f600")
+    for field, value in (("name", "a\0"), ("k", "\0"), ("tags", ["\0"]), ("a\0b", "x")):
+        assert (await create(gate, {field: value})).status == 400
+        path = "/" + field
+        assert (
+            await gate.patch(image_id, {"op": "add", "path": path, "value": value})
+        ).status == 400
+    assert (await gate.ask("PUT", f"/v2/images/{image_id}/tags/a%00b")).status == 400
+    assert await gate.show(image_id) == before
+
+
 async def test_sec_39_a_patch_has_at_most_100_operations(gate: Gateway) -> None:
     image_id = await gate.create()
     assert (await gate.patch(image_id, *[replace("/name", "x")] * 101)).status == 400
@@ -298,7 +385,8 @@ async def test_tags_by_path(gate: Gateway) -> None:
     assert (await gate.ask("DELETE", f"/v2/images/{image_id}/tags/%C3%A9")).status == 204
     assert (await gate.ask("DELETE", f"/v2/images/{image_id}/tags/%C3%A9")).status == 404
     assert (await gate.ask("PUT", f"/v2/images/{image_id}/tags/{'x' * 256}")).status == 400
-    assert (await gate.ask("PUT", f"/v2/images/{uuid4()}/tags/x")).status == 404
+    for tag in ("x", "x" * 256):
+        assert (await gate.ask("PUT", f"/v2/images/{uuid4()}/tags/{tag}")).status == 404
 
 
 async def test_the_tag_past_the_quota_is_413(gate: Gateway) -> None:

@@ -32,6 +32,7 @@ from tidegate.domain.quota import UNLIMITED
 from tidegate.domain.status import FORMATS_OPEN, Status
 from tidegate.services.quotas import ProjectQuotas
 from tidegate.services.removals import Removals
+from tidegate.services.vouching import check_vouched
 from tidegate.settings import Locations as LocationSettings
 from tidegate.settings import Quotas
 from tidegate.stores.base import Store
@@ -48,7 +49,8 @@ _VISIBILITY_RULES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewImage:
-    """What a caller says of a new image; every value is of the right type already.
+    """What a caller says of a new image; every value is of the right type already. A tag that is
+    given twice counts twice, and is kept once.
 
     ``owner`` counts only with ``owner_given``. ``fields`` are plain columns (name, formats, …).
     ``size`` and ``checksum`` are what the client announces of data to come. ``location`` is a
@@ -263,8 +265,11 @@ class Images:
         return changed._replace(member_status=image.member_status)
 
     async def set_tag(self, caller: Caller, image_id: str, tag: str) -> None:
+        """NotFound, Forbidden, Invalid, TooLarge."""
         image = await self.show(caller, image_id)
         self._policy.require(caller, "modify_image", image)
+        if len(tag) > MAX_NAME or "\0" in tag:
+            raise Invalid(f"A tag has at most {MAX_NAME} characters, and none of them is NUL.")
         await self._catalog.set_tag(image_id, tag, limit=self._quotas.tags)
 
     async def drop_tag(self, caller: Caller, image_id: str, tag: str) -> None:
@@ -354,6 +359,8 @@ class Images:
         refill = image.status is Status.QUEUED and image.was_active
         if refill and not (caller.is_admin or self._locations.allow_refill):
             raise Conflict("The image was active before; its data cannot be replaced.")
+        if not edit.by_header:
+            check_vouched(image, [value.learnt for value in edit.values])
         steps: list[LocationEdit] = []
         known = image.size if edit.size is None else edit.size
         for at, value in enumerate(edit.values):
@@ -440,7 +447,7 @@ class _Draft:
         if edit.op == "create":
             raise Conflict(f"Property {edit.name} already present.")
         if edit.name == "tags":
-            self.tags = tuple(dict.fromkeys(edit.value))
+            self.tags = tuple(edit.value)
             return
         closed = self._image.status not in FORMATS_OPEN and not self._any_status
         if edit.name.endswith("_format") and closed:
