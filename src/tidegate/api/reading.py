@@ -34,8 +34,8 @@ async def read_body(request: web.Request) -> bytes:
 
 async def read_json(request: web.Request) -> Any:
     """An object or array, in UTF-8. Invalid: malformed, nested deeper than 32, a key given
-    twice, NaN, a lone surrogate, NUL in a text; Unsupported: of a kind that a form on a web page sends, where
-    nothing else tells it from a client's."""
+    twice, NaN, a lone surrogate, NUL in a text; Unsupported: of a kind that a form on a web page
+    sends, where nothing else tells it from a client's."""
     kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if kind in _FORMS and request.app[SETTINGS].auth.mode == "none":
         raise Unsupported("The body must be sent as application/json.")
