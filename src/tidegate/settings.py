@@ -18,6 +18,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    IPvAnyNetwork,
     PlainSerializer,
     SecretStr,
     SerializationInfo,
@@ -83,6 +84,7 @@ class Server(Branch):
     port: int = Field(default=9292, ge=0, le=65535)
     workers: int = Field(default=1, ge=0)
     public_url: str = ""
+    proxies: tuple[IPvAnyNetwork, ...] = ()
     drain_timeout: Duration = 30.0
 
 
