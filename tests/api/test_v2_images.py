@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import jsonschema
 import pytest
-from tests.kit.gateway import V20, V21, Answer, Gateway
+from tests.kit.gateway import V20, V21, Answer, Gateway, raw
 
 from tidegate.api.v2.listing import SORT_KEYS
 
@@ -596,3 +596,51 @@ async def test_killed_images_are_listed_and_deleted_ones_are_not(gate: Gateway) 
 async def test_a_marker_at_the_last_image_gives_an_empty_list(gate: Gateway) -> None:
     image_id = await gate.create()
     assert await names(gate, f"?marker={image_id}") == []
+
+
+# what holds for every call
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/v2/images/{id}?unknown=x", 200),
+        ("PUT", "/v2/images/{id}/tags/x?unknown=x", 204),
+        ("GET", "/v2/images/{id}/members?limit=x&marker=y", 200),
+        ("DELETE", "/v2/images/{id}?unknown=x", 204),
+    ],
+)
+async def test_unknown_parameters_mean_nothing(
+    gate: Gateway, method: str, path: str, status: int
+) -> None:
+    image_id = await gate.create()
+    assert (await gate.ask(method, path.format(id=image_id))).status == status
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/v2/Images", "/v2/images/{id}/", "/v2/images/{id}/nope", "/v2/images/{id}/members/",
+     "/v2/images/{id}/tags", "/v2/images/{id}/tags/", "/v2/images/{id}/actions/nope", "/v2/%ff",
+     "/v2/images/%ff", "/v2/images/%00", "/v2/images/{id}/members/a%00b", "/v2/images/../images/x"],
+)  # fmt: skip
+async def test_other_paths_are_404(gate: Gateway, path: str) -> None:
+    image_id = await gate.create()
+    found = await raw(
+        gate.port,
+        f"GET {path.format(id=image_id)} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
+        .encode(),
+    )  # fmt: skip
+    assert found.startswith(b"HTTP/1.1 404 Not Found")
+    assert b'"error"' in found
+
+
+async def test_an_empty_answer_has_no_type(gate: Gateway) -> None:
+    image_id = await gate.create()
+    for method, path in (("PUT", "/tags/t"), ("DELETE", "/tags/t"), ("DELETE", "")):
+        answer = await gate.ask(method, f"/v2/images/{image_id}{path}")
+        assert (answer.status, answer.body) == (204, b"")
+        assert "Content-Type" not in answer.headers
+
+
+async def test_a_list_heeds_no_body(gate: Gateway) -> None:
+    assert (await gate.ask("GET", "/v2/images", data=b"{")).status == 200
