@@ -26,7 +26,6 @@ FLOORS = {
     "cli": 5,
     "client": 5,
     "check": 5,
-    "fsck": 5,
     "children": 5,
     "dev": 5,
     "bench": 5,

@@ -16,7 +16,7 @@ from tidegate.api.server import HttpServer, make_application
 from tidegate.catalog.sql import SqlCatalog
 from tidegate.domain.errors import StoreError, TidegateError
 from tidegate.domain.policy import Policy
-from tidegate.domain.status import Event
+from tidegate.domain.status import WHEN_BROKEN
 from tidegate.identity.base import Anyone, Identity
 from tidegate.identity.tokens import Tokens
 from tidegate.jobs.orphans import LOOK_AT_MOST, Orphans
@@ -33,6 +33,7 @@ from tidegate.services.deleting import Deleting
 from tidegate.services.downloads import Downloads
 from tidegate.services.images import Images
 from tidegate.services.imports import Imports
+from tidegate.services.locations import Locations
 from tidegate.services.members import Members
 from tidegate.services.quotas import ProjectQuotas
 from tidegate.services.reaping import Reaping
@@ -121,7 +122,7 @@ async def gateway(
             catalog,
             stores,
             removals,
-            broken=Event.BREAK if settings.uploads.on_broken == "killed" else Event.RELEASE,
+            broken=WHEN_BROKEN[settings.uploads.on_broken],
             lease=lease,
             node=node,
         )
@@ -147,15 +148,20 @@ async def gateway(
         app[keys.DOWNLOADS] = downloads = Downloads(
             catalog, stores, policy, settings=settings.downloads, arena=arena
         )
-        app[keys.IMAGES] = Images(
-            catalog,
+        app[keys.LOCATIONS] = Locations(
             stores,
             policy,
-            removals,
             remote=remote,
-            quotas=settings.quotas,
-            locations=settings.locations,
+            settings=settings.locations,
+            limit=settings.quotas.locations,
             max_size=settings.uploads.max_image_size,
+        )
+        app[keys.IMAGES] = Images(
+            catalog,
+            policy,
+            app[keys.LOCATIONS],
+            removals,
+            quotas=settings.quotas,
             delayed=settings.deletion.delayed,
             projects=projects,
         )

@@ -4,11 +4,16 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from aiohttp import web
 from tests.kit.gateway import Gateway, running
 from tests.kit.stores import FaultyStore, objects
+
+from tidegate.catalog.sql import SqlCatalog
+from tidegate.domain.image import Image, Location
+from tidegate.domain.status import Status
 
 BYTES = b"external bytes" * 1000
 NEVER = {"saving", "killed"}
@@ -54,6 +59,10 @@ class Poller:
             await asyncio.sleep(0)
 
     async def __aexit__(self, *failure: object) -> None:
+        async with asyncio.timeout(20):
+            while "active" not in self.seen and not self.task.done():
+                await asyncio.sleep(0)
+        assert not self.task.done(), "it stopped watching"
         self.task.cancel()
 
 
@@ -96,6 +105,39 @@ async def test_a_location_by_v1_header_makes_active(gate: Gateway, elsewhere: st
         got = await gate.ask("GET", f"/v1/images/{image['id']}")
         assert got.body == BYTES
     assert not poller.seen & NEVER
+
+
+async def test_a_location_by_v1_header_of_a_queued_image_makes_active(
+    gate: Gateway, elsewhere: str
+) -> None:
+    image_id = await gate.create()
+    async with Poller(gate) as poller:
+        headers = {"x-image-meta-location": elsewhere}
+        answer = await gate.ask("PUT", f"/v1/images/{image_id}", headers=headers)
+        assert answer.json["image"]["status"] == "active"
+        got = await gate.ask("GET", f"/v1/images/{image_id}")
+        assert got.body == BYTES
+    assert not poller.seen & NEVER
+
+
+async def test_what_is_said_of_a_location_is_said_of_no_other(
+    gate: Gateway, elsewhere: str, tmp_path: Path
+) -> None:
+    catalog = SqlCatalog(f"sqlite:///{tmp_path / 'tidegate.db'}")
+    await catalog.open()
+    remote = Location("http", elsewhere, own=False)
+    known = await catalog.create_image(
+        Image(
+            id=str(uuid4()), status=Status.ACTIVE, size=len(BYTES), disk_format="raw",
+            container_format="bare", locations=(Location("switched off", "key"), remote),
+        )
+    )  # fmt: skip
+    await catalog.close()
+    said = location(elsewhere, metadata={"rack": "7"})
+    operation = {"op": "replace", "path": "/locations", "value": [said]}
+    answer = await gate.patch(known.id, operation)
+    assert answer.status == 200
+    assert answer.json["locations"] == [said]
 
 
 async def test_replacing_all_locations_makes_active(gate: Gateway, elsewhere: str) -> None:

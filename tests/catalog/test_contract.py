@@ -17,6 +17,7 @@ from tidegate.catalog.base import (
     ImageChange,
     ImageQuery,
     RemoveLocation,
+    TaskQuery,
     Viewer,
 )
 from tidegate.catalog.rows import copies
@@ -31,6 +32,7 @@ from tidegate.domain.errors import (
 )
 from tidegate.domain.image import Image, Location, Visibility
 from tidegate.domain.status import GONE, TRANSITIONS, Event, Status
+from tidegate.domain.task import Task, TaskType
 from tidegate.domain.upload import Failure, Sent, Upload, UploadState
 
 ADMIN = Viewer(admin=True)
@@ -251,6 +253,61 @@ async def test_a_protected_image_is_not_deleted(catalog: SqlCatalog) -> None:
     with pytest.raises(Forbidden):
         await catalog.delete_image(found.id)
     assert (await catalog.get_image(found.id, ADMIN)).status is Status.QUEUED
+
+
+async def test_who_may_not_refill_adds_no_location_to_what_was_emptied_meanwhile(
+    catalog: SqlCatalog,
+) -> None:
+    found = await uploaded(catalog)
+    await catalog.change_image(found.id, ImageChange(locations=[RemoveLocation(-1)]))
+    added = AddLocation(location=Location("http", "http://x/", own=False), refill=False)
+    with pytest.raises(Conflict):
+        await catalog.change_image(found.id, ImageChange(locations=[added]))
+    again = replace(added, refill=True)
+    image_now, _ = await catalog.change_image(found.id, ImageChange(locations=[again]))
+    assert image_now.status is Status.ACTIVE
+
+
+async def test_a_change_is_made_with_the_claim_or_not_at_all(catalog: SqlCatalog) -> None:
+    bare = image(disk_format=None, container_format=None, name="before")
+    found = await catalog.create_image(bare)
+    formats = {"disk_format": "raw", "container_format": "bare"}
+    change = ImageChange(fields={"name": "after", **formats}, put={"a": "1"})
+    claimed = await catalog.start_upload(attempt_at(found.id), lease=60, change=change)
+    assert (claimed.status, claimed.name, claimed.disk_format) == (Status.SAVING, "after", "raw")
+    late = ImageChange(fields={"name": "late"}, put={"a": "2"}, only_in=frozenset({Status.SAVING}))
+    with pytest.raises(BadTransition):
+        await catalog.start_upload(attempt_at(found.id), lease=60, change=late)
+    image_now = await catalog.get_image(found.id, ADMIN)
+    assert (image_now.name, image_now.properties) == ("after", {"a": "1"})
+    assert len(await catalog.uploads_of(found.id)) == 1
+
+
+async def test_a_claim_that_its_change_forbids_claims_nothing(catalog: SqlCatalog) -> None:
+    found = await catalog.create_image(image(properties={"a": "1"}))
+    change = ImageChange(put={"b": "2"}, max_properties=1)
+    with pytest.raises(TooLarge):
+        await catalog.start_upload(attempt_at(found.id), lease=60, change=change)
+    assert (await catalog.get_image(found.id, ADMIN)).status is Status.QUEUED
+    assert await catalog.uploads_of(found.id) == []
+
+
+async def test_an_image_and_the_task_that_fills_it_are_written_as_one(catalog: SqlCatalog) -> None:
+    taken = await catalog.create_image(image())
+    task = Task(id=str(uuid4()), type=TaskType.COPY_FROM, image_id=taken.id)
+    with pytest.raises(Conflict):
+        await catalog.create_image(image(id=taken.id), task=task)
+    only_active = ImageChange(only_in=frozenset({Status.ACTIVE}))
+    with pytest.raises(BadTransition):
+        await catalog.change_image(taken.id, only_active, task=task)
+    assert await catalog.list_tasks(TaskQuery(viewer=ADMIN)) == []
+    await catalog.change_image(taken.id, ImageChange(fields={"name": "x"}), task=task)
+    assert (await catalog.get_image(taken.id, ADMIN)).name == "x"
+    other = image()
+    again = replace(task, id=str(uuid4()), image_id=other.id)
+    await catalog.create_image(other, task=again)
+    found = await catalog.list_tasks(TaskQuery(viewer=ADMIN))
+    assert {one.image_id for one in found} == {taken.id, other.id}
 
 
 async def test_what_is_deleted_is_found_by_no_call(catalog: SqlCatalog) -> None:

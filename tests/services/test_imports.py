@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from tests.kit.origins import Origin, serving
@@ -22,9 +23,11 @@ from tidegate.domain.upload import Failure, Upload
 from tidegate.services import imports as module
 from tidegate.services.images import Images
 from tidegate.services.imports import MAX_ATTEMPTS, Imports
+from tidegate.services.locations import Locations
 from tidegate.services.tasks import Tasks
-from tidegate.settings import Fetch, Locations, Quotas
+from tidegate.settings import Fetch, Quotas
 from tidegate.settings import HttpStore as HttpSettings
+from tidegate.settings import Locations as LocationSettings
 from tidegate.stores.fetch import Fetcher
 from tidegate.stores.http import HttpStore
 
@@ -47,19 +50,27 @@ class Copying:
 
     def imports(self, tasks: Tasks | None = None) -> Imports:
         world = self.world
-        images = Images(
-            world.catalog, {world.store.id: world.store}, Policy(), world.removals,
-            remote=self.remote, quotas=Quotas(), locations=Locations(), max_size=2**40,
+        locations = Locations(
+            {world.store.id: world.store}, Policy(), remote=self.remote,
+            settings=LocationSettings(), limit=-1, max_size=2**40,
         )  # fmt: skip
+        images = Images(world.catalog, Policy(), locations, world.removals, quotas=Quotas())
         return Imports(
             world.catalog, Policy(), images, world.uploads(), world.removals,
-            tasks or self.tasks, remote=self.remote, locations=Locations(), max_size=2**40,
+            tasks or self.tasks, remote=self.remote, locations=LocationSettings(), max_size=2**40,
             patience=30,
         )  # fmt: skip
 
     async def copying(self, origin: Origin) -> Task:
-        image = await self.world.image(await self.world.queued())
-        return await self.imports().copy(ADMIN, image, origin.url, store_id=None, request_id="r")
+        image = Image(id=str(uuid4()), disk_format="raw", container_format="bare")
+        made: list[Task] = []
+
+        async def write(task: Task) -> Image:
+            made.append(task)
+            return await self.world.catalog.create_image(image, task=task)
+
+        await self.imports().copy(ADMIN, image.id, origin.url, write, store_id=None, request_id="r")
+        return made[0]
 
     async def importing(self, origin: Origin, **properties: Any) -> Task:
         given = {"import_from": origin.url, "import_from_format": "raw",

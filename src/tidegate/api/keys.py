@@ -12,6 +12,7 @@ from tidegate.services.activation import Activation
 from tidegate.services.downloads import Downloads
 from tidegate.services.images import Images
 from tidegate.services.imports import Imports
+from tidegate.services.locations import Locations
 from tidegate.services.members import Members
 from tidegate.services.tasks import Tasks
 from tidegate.services.uploads import Uploads
@@ -21,6 +22,7 @@ SETTINGS = web.AppKey("settings", Settings)
 IDENTITY: web.AppKey[Identity] = web.AppKey("identity")
 ACTIVATION = web.AppKey("activation", Activation)
 IMAGES = web.AppKey("images", Images)
+LOCATIONS = web.AppKey("locations", Locations)
 UPLOADS = web.AppKey("uploads", Uploads)
 MEMBERS = web.AppKey("members", Members)
 TASKS = web.AppKey("tasks", Tasks)

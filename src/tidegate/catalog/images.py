@@ -1,19 +1,12 @@
-"""Statements about images. Each function runs inside the transaction it is given."""
+"""Statements about the life of images. Each function runs inside the transaction it is given."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, assert_never
+from typing import Any
 
-from sqlalchemy import and_, case, delete, exists, false, func, insert, select, union_all, update
+from sqlalchemy import and_, case, exists, false, insert, select, union_all, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tidegate.catalog import tables as t
-from tidegate.catalog.base import (
-    AddLocation,
-    DescribeLocation,
-    ImageChange,
-    LocationEdit,
-    RemoveLocation,
-)
 from tidegate.catalog.engine import Clock
 from tidegate.catalog.rows import (
     copies,
@@ -30,14 +23,12 @@ from tidegate.domain.errors import (
     Forbidden,
     Invalid,
     NotFound,
-    TooLarge,
 )
 from tidegate.domain.image import Image, Location
-from tidegate.domain.status import GONE, TRANSITIONS, Event, Status, target
+from tidegate.domain.status import TRANSITIONS, Event, Status, target
 from tidegate.domain.upload import Removal
 
 _i = t.images.c
-_LIVE = [status.value for status in Status if status not in GONE]
 
 WAITING, REMOVING, DELETED = "waiting", "removing", "deleted"
 """The steps of a deletion: its time has not come, its data goes, nothing but the record is left."""
@@ -85,167 +76,11 @@ async def create(connection: AsyncConnection, image: Image) -> Image:
         "was_active": active,
     }
     await connection.execute(insert(t.images).values(values))
-    await _put_properties(connection, image.id, image.properties)
-    await _put_tags(connection, image.id, image.tags)
+    await put_properties(connection, image.id, image.properties)
+    await put_tags(connection, image.id, image.tags)
     for position, location in enumerate(image.locations):
         await put_location(connection, image.id, position, location)
     return await refresh(connection, image.id)
-
-
-async def change(
-    connection: AsyncConnection, image_id: str, wanted: ImageChange
-) -> tuple[Image, list[Removal]]:
-    legal = _LIVE if wanted.only_in is None else [status.value for status in wanted.only_in]
-    changed = await connection.execute(
-        update(t.images)
-        .where(_i.id == image_id, _i.status.in_(legal))
-        .values({**wanted.fields, "updated_at": now()})
-    )
-    if changed.rowcount == 0:
-        image = await read_live(connection, image_id)
-        raise BadTransition(
-            f"This change is not allowed while the image is {image.status}.", image.status
-        )
-    await _change_properties(connection, image_id, wanted)
-    if wanted.tags is not None:
-        await connection.execute(delete(t.tags).where(t.tags.c.image_id == image_id))
-        await _put_tags(connection, image_id, wanted.tags)
-    image = await refresh(connection, image_id)
-    removals: list[Removal] = []
-    for edit in wanted.locations:
-        removals += await _edit_location(connection, image, edit)
-        image = await refresh(connection, image_id)
-    return image, removals
-
-
-async def _change_properties(
-    connection: AsyncConnection, image_id: str, wanted: ImageChange
-) -> None:
-    c = t.properties.c
-    touched = [*wanted.put, *wanted.drop]
-    if not touched:
-        return
-    counted = (
-        select(func.count())
-        .select_from(t.properties)
-        .where(c.image_id == image_id, c.name.not_like(r"os\_glance%", escape="\\"))
-    )
-    before = await connection.scalar(counted) or 0
-    await connection.execute(
-        delete(t.properties).where(c.image_id == image_id, c.name.in_(touched))
-    )
-    await _put_properties(connection, image_id, wanted.put)
-    count = await connection.scalar(counted) or 0
-    if before < count and 0 <= wanted.max_properties < count:
-        raise TooLarge(
-            "The limit has been exceeded on the number of allowed image properties. "
-            f"Attempted: {count}, Maximum: {wanted.max_properties}"
-        )
-
-
-async def _edit_location(
-    connection: AsyncConnection, image: Image, edit: LocationEdit
-) -> list[Removal]:
-    match edit:
-        case AddLocation():
-            await _add_location(connection, image, edit)
-            return []
-        case RemoveLocation(index):
-            return await _remove_location(connection, image, index)
-        case DescribeLocation(store, key, metadata):
-            c = t.locations.c
-            await connection.execute(
-                update(t.locations)
-                .where(c.image_id == image.id, c.store == store, c.key == key)
-                .values(metadata=dict(metadata))
-            )
-            return []
-        case other:
-            assert_never(other)
-
-
-async def _add_location(connection: AsyncConnection, image: Image, edit: AddLocation) -> None:
-    count = len(image.locations)
-    if image.status not in (Status.QUEUED, Status.ACTIVE):
-        raise BadTransition(
-            f"It's not allowed to add locations if image status is {image.status}.", image.status
-        )
-    where = edit.location
-    if any((old.store, old.key) == (where.store, where.key) for old in image.locations):
-        raise Conflict("The image has this location already.")
-    if 0 <= edit.limit <= count:
-        raise TooLarge(
-            "The limit has been exceeded on the number of allowed image locations. "
-            f"Attempted: {count + 1}, Maximum: {edit.limit}"
-        )
-    at = count if edit.position is None else min(edit.position, count)
-    c = t.locations.c
-    await connection.execute(
-        update(t.locations)
-        .where(c.image_id == image.id, c.position >= at)
-        .values(position=c.position + 1)
-    )
-    await put_location(connection, image.id, at, where)
-    learnt = {
-        name: value
-        for name, value in edit.learnt.items()
-        if getattr(image, name) is None and value is not None
-    }
-    if image.status is Status.QUEUED:
-        need_formats(image)
-        await advance(connection, image.id, Event.REGISTER, **learnt)
-    elif learnt:
-        await connection.execute(update(t.images).where(_i.id == image.id).values(learnt))
-
-
-async def _remove_location(connection: AsyncConnection, image: Image, index: int) -> list[Removal]:
-    if image.status is not Status.ACTIVE:
-        raise BadTransition(
-            f"It's not allowed to remove locations if image status is {image.status}.",
-            image.status,
-        )
-    if not -1 <= index < len(image.locations) or not image.locations:
-        raise Invalid("Invalid position for removing a location.")
-    gone = image.locations[index]
-    c = t.locations.c
-    await connection.execute(
-        delete(t.locations).where(c.image_id == image.id, c.store == gone.store, c.key == gone.key)
-    )
-    if len(image.locations) == 1:
-        if image.protected:
-            raise Forbidden(f"Image {image.id} is protected; its last location cannot be removed.")
-        cleared = dict.fromkeys(
-            ("size", "virtual_size", "checksum", "hash_algo", "hash_value", "crc64nvme", "claim")
-        )
-        await advance(connection, image.id, Event.UNREGISTER, **cleared)
-    return await removals_of(connection, image.id, [gone])
-
-
-async def set_tag(connection: AsyncConnection, image_id: str, tag: str, limit: int) -> None:
-    await _touch(connection, image_id)
-    c = t.tags.c
-    if await connection.scalar(select(c.tag).where(c.image_id == image_id, c.tag == tag)):
-        return
-    count = await connection.scalar(
-        select(func.count()).select_from(t.tags).where(c.image_id == image_id)
-    )
-    if 0 <= limit <= (count or 0):
-        raise TooLarge(
-            f"Image tag limit exceeded for image {image_id}: The limit has been exceeded on the "
-            f"number of allowed image tags. Attempted: {(count or 0) + 1}, Maximum: {limit}"
-        )
-    await _put_tags(connection, image_id, [tag])
-    await refresh(connection, image_id)
-
-
-async def drop_tag(connection: AsyncConnection, image_id: str, tag: str) -> None:
-    await _touch(connection, image_id)
-    gone = await connection.execute(
-        delete(t.tags).where(t.tags.c.image_id == image_id, t.tags.c.tag == tag)
-    )
-    if gone.rowcount == 0:
-        raise NotFound(f"Image {image_id} has no tag {tag!r}.")
-    await refresh(connection, image_id)
 
 
 async def advance(connection: AsyncConnection, image_id: str, event: Event, **fields: Any) -> Image:
@@ -393,15 +228,7 @@ async def removals_of(
     return found
 
 
-async def _touch(connection: AsyncConnection, image_id: str) -> None:
-    changed = await connection.execute(
-        update(t.images).where(_i.id == image_id, _i.status.in_(_LIVE)).values(updated_at=now())
-    )
-    if changed.rowcount == 0:
-        raise no_such_image(image_id)
-
-
-async def _put_properties(
+async def put_properties(
     connection: AsyncConnection, image_id: str, values: Mapping[str, str | None]
 ) -> None:
     if values:
@@ -411,7 +238,7 @@ async def _put_properties(
         )
 
 
-async def _put_tags(connection: AsyncConnection, image_id: str, tags: Iterable[str]) -> None:
+async def put_tags(connection: AsyncConnection, image_id: str, tags: Iterable[str]) -> None:
     rows = [{"image_id": image_id, "tag": tag} for tag in dict.fromkeys(tags)]
     if rows:
         await connection.execute(insert(t.tags), rows)

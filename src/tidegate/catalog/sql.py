@@ -7,6 +7,8 @@ from sqlalchemy import delete, func, select, text, update
 from tidegate.catalog import (
     activation,
     adoptions,
+    changes,
+    damage,
     images,
     members,
     quotas,
@@ -53,9 +55,13 @@ class SqlCatalog(SqlDeletions, SqlChecks):
 
     # images
 
-    async def create_image(self, image: Image, *, allowance: Allowance = UNLIMITED) -> Image:
+    async def create_image(
+        self, image: Image, *, task: Task | None = None, allowance: Allowance = UNLIMITED
+    ) -> Image:
         assert image.status in INITIAL
         async with self._database.transaction() as connection:
+            if task is not None:
+                await tasks.create(connection, task)
             created = await images.create(connection, image)
             await quotas.admit_image(connection, created, allowance)
             return created
@@ -85,20 +91,24 @@ class SqlCatalog(SqlDeletions, SqlChecks):
         rows = await self._database.rows(image_page(query, marker))
         return [image_of(tuple(row.values())) for row in rows]
 
-    async def change_image(self, image_id: str, change: ImageChange) -> tuple[Image, list[Removal]]:
+    async def change_image(
+        self, image_id: str, change: ImageChange, *, task: Task | None = None
+    ) -> tuple[Image, list[Removal]]:
         async with self._database.transaction() as connection:
-            changed, removals = await images.change(connection, image_id, change)
+            if task is not None:
+                await tasks.create(connection, task)
+            changed, removals = await changes.change(connection, image_id, change)
             if any(isinstance(edit, AddLocation) for edit in change.locations):
                 await quotas.admit_bytes(connection, changed.owner, change.allowance)
             return changed, removals
 
     async def set_tag(self, image_id: str, tag: str, *, limit: int) -> None:
         async with self._database.transaction() as connection:
-            await images.set_tag(connection, image_id, tag, limit)
+            await changes.set_tag(connection, image_id, tag, limit)
 
     async def drop_tag(self, image_id: str, tag: str) -> None:
         async with self._database.transaction() as connection:
-            await images.drop_tag(connection, image_id, tag)
+            await changes.drop_tag(connection, image_id, tag)
 
     async def advance(self, image_id: str, event: Event) -> Image:
         async with self._database.transaction() as connection:
@@ -170,13 +180,19 @@ class SqlCatalog(SqlDeletions, SqlChecks):
     # uploads
 
     async def start_upload(
-        self, upload: Upload, *, lease: float, allowance: Allowance = UNLIMITED
+        self,
+        upload: Upload,
+        *,
+        lease: float,
+        change: ImageChange | None = None,
+        allowance: Allowance = UNLIMITED,
     ) -> Image:
+        self._fences[upload.id] = 1  # for who does not live to see the commit, too
         clock = self._database.clock
         async with self._database.transaction() as connection:
-            image = await uploads.start(connection, upload, clock, lease, allowance)
-        self._fences[upload.id] = 1
-        return image
+            if change is not None:
+                await changes.change(connection, upload.image_id, change)
+            return await uploads.start(connection, upload, clock, lease, allowance)
 
     async def reserve_bytes(self, attempt: str, most: int, allowance: Allowance) -> int:
         async with self._database.transaction() as connection:
@@ -320,9 +336,9 @@ class SqlCatalog(SqlDeletions, SqlChecks):
         async with self._database.transaction() as connection:
             await scrubs.end(connection, copy, good=good)
 
-    async def condemn(self, copy: Copy, failure: Failure) -> None:
+    async def condemn(self, image_id: str, store: str, key: str, failure: Failure) -> None:
         async with self._database.transaction() as connection:
-            await scrubs.condemn(connection, copy, failure)
+            await damage.condemn(connection, image_id, store, key, failure)
 
     async def start_repair(self, repair: Upload, bad: Copy, *, lease: float) -> None:
         async with self._database.transaction() as connection:

@@ -229,7 +229,8 @@ async def reserve_removals(
 ) -> list[Removal]:
     c = t.removals.c
     due = or_(c.lease_until.is_(None), c.lease_clock != clock.name, c.lease_until < clock.now())
-    chosen = select(c.id).where(due).order_by(c.id).limit(limit)
+    # what was refused before comes last, so that it holds nothing else up
+    chosen = select(c.id).where(due).order_by(c.attempts, c.id).limit(limit)
     rows = (
         await connection.execute(
             update(t.removals)
@@ -238,7 +239,7 @@ async def reserve_removals(
             .returning(t.removals)
         )
     ).mappings()
-    return sorted(map(removal_of, rows), key=lambda removal: removal.id)
+    return sorted(map(removal_of, rows), key=lambda removal: (removal.attempts, removal.id))
 
 
 async def _row(connection: AsyncConnection, attempt: str) -> Any:

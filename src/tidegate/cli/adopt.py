@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from tidegate.cli.options import AsJson, ConfigFile, load_settings
@@ -63,7 +64,7 @@ def adopt(
         table = Table("key", "bytes", "image", "remark")
         for one in found:
             size = "" if one.size is None else str(one.size)
-            table.add_row(one.key, size, one.image_id or "", one.message)
+            table.add_row(escape(one.key), size, one.image_id or "", escape(one.message))
         Console().print(table)
     raise typer.Exit(1 if failed else 0)
 
@@ -83,7 +84,7 @@ async def _run(
 
     configure_logging("WARNING")
     found, failed = [], False
-    async with workbench(settings) as bench:
+    async with workbench(settings, new=True) as bench:
         adopting = bench.adopting()
         if wanted is None:
             wanted = [key async for key in adopting.keys(store, prefix)]

@@ -107,6 +107,9 @@ TRANSITIONS: dict[Event, Transition] = {
     Event.SCRUB: _row({S.PENDING_DELETE}, S.DELETED, "data removed", Actor.JANITOR),
 }
 
+WHEN_BROKEN = {"killed": Event.BREAK, "queued": Event.RELEASE}
+"""What ends the upload of an image that breaks, by what ``[uploads] on_broken`` says."""
+
 INITIAL = frozenset({S.QUEUED, S.ACTIVE})
 """An image is born queued, or active when its size is explicitly 0 or it comes with a location."""
 

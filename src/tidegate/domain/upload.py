@@ -22,6 +22,9 @@ class UploadState(StrEnum):
 OPEN = frozenset({UploadState.STARTED, UploadState.WRITING, UploadState.COMPLETING})
 
 
+WRONG_BYTES = "wrong_bytes"
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """Why an attempt failed, in words for its owner.
@@ -29,13 +32,24 @@ class Failure:
     ``reason`` is a fixed word (``client_gone``, ``client_stalled``, ``size_mismatch``,
     ``digest_mismatch``, ``too_large``, ``source``, ``store``, ``deleted``, ``node_died``,
     ``drained``, ``refused``, ``wrong_bytes``, ``internal``), ``where`` the step that failed
-    (``reading``, ``begin``, ``part 7``, ``verify``, ``complete``, ``publish``, ``scrub``, …).
+    (``reading``, ``begin``, ``part 7``, ``verify``, ``complete``, ``publish``, ``scrub``, ``fsck``,
+    …).
     """
 
     reason: str
     where: str
     message: str
     request_id: str | None = None
+
+
+def wrong_bytes(where: str, said: str) -> Failure:
+    """Of stored data that was right once; ``where``: who found it out."""
+    return Failure(
+        WRONG_BYTES,
+        where,
+        f"The stored data is not what was uploaded ({said}), and there is no good copy of it. "
+        "The image was deactivated.",
+    )
 
 
 @dataclass(frozen=True, slots=True)

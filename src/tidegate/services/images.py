@@ -1,4 +1,4 @@
-"""The record of an image: create, show, list, change, register locations, tag, delete."""
+"""The record of an image: create, show, list, change, tag, delete."""
 
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -7,13 +7,9 @@ from typing import Any
 from uuid import uuid4
 
 from tidegate.catalog.base import (
-    AddLocation,
     Catalog,
-    DescribeLocation,
     ImageChange,
     ImageQuery,
-    LocationEdit,
-    RemoveLocation,
     Viewer,
 )
 from tidegate.domain.errors import (
@@ -21,22 +17,17 @@ from tidegate.domain.errors import (
     Forbidden,
     Invalid,
     NotFound,
-    ObjectMissing,
-    StoreBroke,
-    StoreError,
     TooLarge,
 )
-from tidegate.domain.image import Image, Location, Visibility
+from tidegate.domain.image import Image, Visibility
 from tidegate.domain.policy import Caller, Policy
 from tidegate.domain.quota import UNLIMITED
 from tidegate.domain.status import FORMATS_OPEN, Status
+from tidegate.domain.task import Task
+from tidegate.services.locations import Locations, LocationsEdit, NewLocation
 from tidegate.services.quotas import ProjectQuotas
 from tidegate.services.removals import Removals
-from tidegate.services.vouching import check_vouched
-from tidegate.settings import Locations as LocationSettings
 from tidegate.settings import Quotas
-from tidegate.stores.base import Store
-from tidegate.stores.http import HttpStore
 from tidegate.telemetry import log
 
 MAX_NAME = 255
@@ -70,15 +61,6 @@ class NewImage:
     empty: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewLocation:
-    """A location as a client names it; ``learnt`` are digests it vouches for."""
-
-    url: str
-    metadata: Mapping[str, object] = field(default_factory=dict)
-    learnt: Mapping[str, object] = field(default_factory=dict)
-
-
 @dataclass(frozen=True, slots=True)
 class Edit:
     """One step of a change. ``op``: ``add`` (or overwrite), ``create`` (Conflict if it is
@@ -87,19 +69,6 @@ class Edit:
     op: str
     name: str
     value: Any = None
-
-
-@dataclass(frozen=True, slots=True)
-class LocationsEdit:
-    """One step at the locations: ``add`` at ``index`` (None: the end), ``replace`` all by
-    ``values``, or ``remove`` the one at ``index`` (−1: the last). ``size`` is what the client
-    declared, in bytes. ``by_header``: API v1's way, which needs no shown locations."""
-
-    op: str
-    index: int | None = None
-    values: tuple[NewLocation, ...] = ()
-    size: int | None = None
-    by_header: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,25 +84,19 @@ class Images:
     def __init__(
         self,
         catalog: Catalog,
-        stores: Mapping[str, Store],
         policy: Policy,
+        locations: Locations,
         removals: Removals,
         *,
-        remote: HttpStore,
         quotas: Quotas,
-        locations: LocationSettings,
-        max_size: int,
         delayed: bool = False,
         projects: ProjectQuotas | None = None,
     ) -> None:
         self._catalog = catalog
-        self._stores = stores
         self._policy = policy
-        self._removals = removals
-        self._remote = remote
-        self._quotas = quotas
         self._locations = locations
-        self._max_size = max_size
+        self._removals = removals
+        self._quotas = quotas
         self._delayed = delayed
         self._projects = projects or ProjectQuotas(quotas)
 
@@ -170,15 +133,15 @@ class Images:
         seen = tuple(image for image in found if self._policy.allows(caller, "get_image", image))
         return Page(seen, found[-1].id if more else None)
 
-    async def create(self, caller: Caller, new: NewImage) -> Image:
-        """Born queued; active when it is empty or comes with a location. Forbidden, Invalid,
-        TooLarge, LocationRefused, NotFound (the location's data), Conflict; nothing is made
-        then."""
+    async def create(self, caller: Caller, new: NewImage, *, task: Task | None = None) -> Image:
+        """Born queued, with the ``task`` that fills it if there is one; active when it is empty or
+        comes with a location. Forbidden, Invalid, TooLarge, LocationRefused, NotFound (the
+        location's data), Conflict; nothing is made then."""
         image = self.check(caller, new)
         if new.location is not None:
             self._policy.require(caller, "set_image_location", image)
-            self._need_formats(image)
-            location, size = await self._register(
+            need_formats(image)
+            location, size = await self._locations.register(
                 NewLocation(url=new.location), declared=new.size or None, by_header=True
             )
             image = image._replace(
@@ -192,7 +155,7 @@ class Images:
         else:
             image = image._replace(declared_size=new.size, declared_checksum=new.checksum)
         allowance = await self._projects.of(image.owner)
-        created = await self._catalog.create_image(image, allowance=allowance)
+        created = await self._catalog.create_image(image, task=task, allowance=allowance)
         log.info("image created", image=created.id, status=created.status)
         return created
 
@@ -225,15 +188,32 @@ class Images:
         *,
         fields: Mapping[str, object] | None = None,
         only_in: frozenset[Status] | None = None,
+        task: Task | None = None,
     ) -> Image:
         """Apply all of the edits in order, or none. ``fields`` are columns that API v1 alone
         writes (``declared_size``, ``virtual_size``, …), and ``only_in`` the statuses in which it
         does: formats may then change in each of them, and an admin may change what is gone.
-        NotFound, Forbidden, Conflict, Invalid, TooLarge, LocationRefused, StoreError."""
-        any_status = only_in is not None
-        image = await (self.show_v1 if any_status else self.show)(caller, image_id)
-        if not edits and not any_status:
+        ``task`` is to fill the image. NotFound, Forbidden, Conflict, Invalid, TooLarge,
+        LocationRefused, StoreError."""
+        image = await (self.show if only_in is None else self.show_v1)(caller, image_id)
+        if not edits and only_in is None:
             return image
+        change = await self.judge(caller, image, edits, fields=fields, only_in=only_in)
+        changed, removals = await self._catalog.change_image(image_id, change, task=task)
+        await self._removals.carry_out(removals)
+        return changed._replace(member_status=image.member_status)
+
+    async def judge(
+        self,
+        caller: Caller,
+        image: Image,
+        edits: Sequence[Edit | LocationsEdit],
+        *,
+        fields: Mapping[str, object] | None = None,
+        only_in: frozenset[Status] | None = None,
+    ) -> ImageChange:
+        """The ``change`` that the caller may make of the image, not made yet."""
+        any_status = only_in is not None
         change = _Draft(image, any_status=any_status)
         located = [edit for edit in edits if isinstance(edit, LocationsEdit)]
         if len(located) < len(edits) or any_status:
@@ -247,22 +227,19 @@ class Images:
                 "The limit has been exceeded on the number of allowed image tags. "
                 f"Attempted: {len(change.tags or ())}, Maximum: {self._quotas.tags}"
             )
-        locations = [step for edit in located for step in await self._steps(caller, image, edit)]
-        changed, removals = await self._catalog.change_image(
-            image_id,
-            ImageChange(
-                fields={**change.fields, **(fields or {})},
-                put=change.put,
-                drop=frozenset(change.drop),
-                tags=change.tags,
-                only_in=FORMATS_OPEN if change.formats_bound else only_in,
-                max_properties=self._quotas.properties,
-                locations=locations,
-                allowance=await self._projects.of(image.owner) if locations else UNLIMITED,
-            ),
+        locations = [
+            step for edit in located for step in await self._locations.steps(caller, image, edit)
+        ]
+        return ImageChange(
+            fields={**change.fields, **(fields or {})},
+            put=change.put,
+            drop=frozenset(change.drop),
+            tags=change.tags,
+            only_in=FORMATS_OPEN if change.formats_bound else only_in,
+            max_properties=self._quotas.properties,
+            locations=locations,
+            allowance=await self._projects.of(image.owner) if locations else UNLIMITED,
         )
-        await self._removals.carry_out(removals)
-        return changed._replace(member_status=image.member_status)
 
     async def set_tag(self, caller: Caller, image_id: str, tag: str) -> None:
         """NotFound, Forbidden, Invalid, TooLarge."""
@@ -285,19 +262,6 @@ class Images:
         removals = await self._catalog.delete_image(image_id, delayed=self._delayed)
         log.info("image deleted", image=image_id, was=image.status)
         await self._removals.carry_out(removals)
-
-    def shown_locations(self, caller: Caller, image: Image) -> list[tuple[str, Mapping[str, Any]]]:
-        """URL and metadata of each location, for those who may see them; none of them holds a
-        secret. A deactivated image's are for admins."""
-        if image.status is Status.DEACTIVATED and not caller.is_admin:
-            return []
-        if not self._policy.allows(caller, "get_image_location", image):
-            return []
-        return [
-            (self._stores[location.store].url(location.key), location.metadata)
-            for location in image.locations
-            if location.store in self._stores
-        ]
 
     def _check_visibility(self, caller: Caller, image: Image, wanted: Visibility) -> None:
         rule = _VISIBILITY_RULES.get(wanted)
@@ -322,85 +286,12 @@ class Images:
         if edit.name == "visibility" and edit.op != "remove":
             self._check_visibility(caller, image, Visibility(edit.value))
 
-    async def _steps(self, caller: Caller, image: Image, edit: LocationsEdit) -> list[LocationEdit]:
-        if edit.op == "replace" and not edit.values:
-            raise Forbidden("Cannot set locations to empty list.")
-        rule = "delete_image_location" if edit.op == "remove" else "set_image_location"
-        self._policy.require(caller, rule, image)
-        if not (self._locations.show or edit.by_header):
-            word = {"add": "add", "replace": "update", "remove": "remove"}[edit.op]
-            raise Forbidden(f"It's not allowed to {word} locations if locations are invisible.")
-        if edit.op == "remove":
-            assert edit.index is not None
-            return [RemoveLocation(edit.index)]
-        if edit.op == "replace" and image.locations:
-            return self._described(caller, image, edit.values)
-        return await self._added(caller, image, edit)
 
-    def _described(
-        self, caller: Caller, image: Image, values: Sequence[NewLocation]
-    ) -> list[LocationEdit]:
-        if image.status is not Status.ACTIVE:
-            raise Conflict(
-                f"It's not allowed to replace locations if image status is {image.status}."
-            )
-        shown = self.shown_locations(caller, image)
-        by_url = {url: place for (url, _), place in zip(shown, image.locations, strict=False)}
-        if sorted(value.url for value in values) != sorted(by_url):
-            raise Invalid("Original locations is not empty: remove them before setting others.")
-        return [
-            DescribeLocation(by_url[value.url].store, by_url[value.url].key, value.metadata)
-            for value in values
-        ]
-
-    async def _added(self, caller: Caller, image: Image, edit: LocationsEdit) -> list[LocationEdit]:
-        if image.status not in (Status.QUEUED, Status.ACTIVE):
-            raise Conflict(f"It's not allowed to add locations if image status is {image.status}.")
-        refill = image.status is Status.QUEUED and image.was_active
-        if refill and not (caller.is_admin or self._locations.allow_refill):
-            raise Conflict("The image was active before; its data cannot be replaced.")
-        if not edit.by_header:
-            check_vouched(image, [value.learnt for value in edit.values])
-        steps: list[LocationEdit] = []
-        known = image.size if edit.size is None else edit.size
-        for at, value in enumerate(edit.values):
-            location, known = await self._register(value, declared=known, by_header=edit.by_header)
-            steps.append(
-                AddLocation(
-                    location=location,
-                    position=None if edit.index is None else edit.index + at,
-                    limit=self._quotas.locations,
-                    learnt={**value.learnt, "size": known},
-                )
-            )
-        return steps
-
-    async def _register(
-        self, new: NewLocation, *, declared: int | None, by_header: bool = False
-    ) -> tuple[Location, int]:
-        """The location, judged but not read, and its size in bytes. NotFound: ``by_header``, and
-        there is nothing at it."""
-        if not new.url:
-            raise Invalid("External source should not be empty")
-        self._remote.check(new.url)
-        size = declared
-        if size is None:
-            try:
-                size = (await self._remote.look(new.url)).size
-            except StoreError as error:
-                if by_header and isinstance(error, ObjectMissing):
-                    raise NotFound(f"External source not found: {error.reason}.") from error
-                raise Invalid(f"Invalid location: {error.reason}.") from error
-        if size is None:
-            raise StoreBroke(self._remote.id, "the source does not say how long the data is")
-        if size > self._max_size:
-            raise TooLarge(f"An image of {size} bytes is larger than max_image_size allows.")
-        return Location(self._remote.id, new.url, dict(new.metadata), own=False), size
-
-    def _need_formats(self, image: Image) -> None:
-        if not image.formats_set:
-            missing = "Container" if image.disk_format else "Disk"
-            raise Invalid(f"{missing} format is not specified.")
+def need_formats(image: Image) -> None:
+    """Data can only come when both formats are known. Invalid."""
+    if not image.formats_set:
+        missing = "Container" if image.disk_format else "Disk"
+        raise Invalid(f"{missing} format is not specified.")
 
 
 class _Draft:

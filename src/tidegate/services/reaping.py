@@ -50,7 +50,7 @@ class Reaping:
         self._catalog = catalog
         self._stores = stores
         self._removals = removals
-        self._broken = broken
+        self.broken = broken
         self._lease = lease
         self._node = node
 
@@ -147,7 +147,7 @@ class Reaping:
                 return
         failure = Failure("node_died", upload.state, "The server that took the data died.")
         await self._removals.give_up(
-            upload, failure, self._broken, upload_id=upload.upload_id, completing=True
+            upload, failure, self.broken, upload_id=upload.upload_id, completing=True
         )
         telemetry.JANITOR.labels("upload killed").inc()
         log.info("upload killed for a dead node", image=upload.image_id, node=upload.node)

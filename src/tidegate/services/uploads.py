@@ -9,11 +9,12 @@ complete at the store, looking where its answer is ambiguous; (7) publish, guard
 import asyncio
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from uuid import uuid4
 
 from tidegate import telemetry
-from tidegate.catalog.base import Catalog, Viewer
+from tidegate.catalog.base import Catalog, ImageChange, Viewer
 from tidegate.domain.errors import (
     BadTransition,
     Busy,
@@ -37,7 +38,8 @@ from tidegate.domain.errors import (
 )
 from tidegate.domain.image import Image
 from tidegate.domain.policy import Caller, Policy
-from tidegate.domain.status import GONE, Event
+from tidegate.domain.quota import Allowance
+from tidegate.domain.status import GONE, WHEN_BROKEN, Event
 from tidegate.domain.upload import Failure, Sent, Upload
 from tidegate.killpoints import kill_point
 from tidegate.services.quotas import ProjectQuotas, Rationed
@@ -94,7 +96,7 @@ class Uploads:
         self._digests = digests
         self._node = node
         self._projects = projects or ProjectQuotas(Quotas())
-        self._broken = Event.BREAK if settings.on_broken == "killed" else Event.RELEASE
+        self._broken = WHEN_BROKEN[settings.on_broken]
         self._draining = False
         self._running = 0
         self._idle = asyncio.Event()
@@ -129,12 +131,14 @@ class Uploads:
         store_id: str | None = None,
         request_id: str | None = None,
         attempt: str | None = None,
+        change: ImageChange | None = None,
         repeatable: bool = False,
     ) -> Image:
         """Fill a queued image. Refusals before the claim leave it queued; from the claim on,
         whatever happens, nothing of a failed attempt stays in the store, and the image says why.
-        ``attempt`` names the attempt beforehand. ``repeatable``: its bytes can be had once more,
-        so that a stop of this server takes the image back to queued.
+        ``attempt`` names the attempt beforehand. ``change`` is made of the image with the claim,
+        or not at all. ``repeatable``: its bytes can be had once more, so that a stop of this
+        server takes the image back to queued.
 
         NotFound, Forbidden, BadTransition, Invalid, TooLarge, Busy before; ClientGone,
         SizeMismatch, DigestMismatch, TooLarge, StoreError, Gone after.
@@ -142,7 +146,7 @@ class Uploads:
         image = await self._catalog.get_image(image_id, _viewer(caller))
         self._policy.require(caller, "upload_image", image)
         self.refuse_refill(caller, image)
-        expected = _with_declared(expected, image)
+        expected = _with_declared(expected, image, {} if change is None else change.fields)
         size = expected.length if expected.size is None else expected.size
         store = self.admit(size, store_id=store_id)
         cut = plan(
@@ -178,20 +182,19 @@ class Uploads:
             expected_size=expected.size,
             began=lambda upload_id: self._catalog.upload_began(attempt, upload_id),
         )
-        kill_point("before_claim")
-        await self._catalog.start_upload(upload, lease=self._settings.lease, allowance=allowance)
-        kill_point("after_claim")
-        telemetry.UPLOADS_STARTED.inc()
-        with telemetry.UPLOADS_RUNNING.track_inprogress():
-            # shielded pieces go on when the request is cancelled, so the count is theirs
-            self._count(1)
-            try:
-                return await self._claimed(
-                    upload, sending, expected, request_id, repeatable=repeatable
-                )
-            finally:
-                self._catalog.let_go(attempt)
-                self._count(-1)
+        stopped = Event.RELEASE if repeatable else self._broken
+        # shielded pieces go on when the request is cancelled, so the count is theirs
+        self._count(1)
+        try:
+            kill_point("before_claim")
+            await self._claim(upload, change, allowance, stopped, request_id)
+            kill_point("after_claim")
+            telemetry.UPLOADS_STARTED.inc()
+            with telemetry.UPLOADS_RUNNING.track_inprogress():
+                return await self._claimed(upload, sending, expected, request_id, stopped)
+        finally:
+            self._catalog.let_go(attempt)
+            self._count(-1)
 
     def refuse_refill(self, caller: Caller, image: Image) -> None:
         """Conflict: the image had data once, and this caller may not give it other."""
@@ -233,14 +236,34 @@ class Uploads:
     def _algorithms(self, expected: Expected) -> list[str]:
         return sorted({*self._settings.digests, *expected.digests})
 
+    async def _claim(
+        self,
+        upload: Upload,
+        change: ImageChange | None,
+        allowance: Allowance,
+        stopped: Event,
+        request_id: str | None,
+    ) -> None:
+        lease = self._settings.lease
+        try:
+            await self._catalog.start_upload(
+                upload, lease=lease, change=change, allowance=allowance
+            )
+        except asyncio.CancelledError as error:
+            # the claim may have been made, and nobody else would know before its lease is over
+            why = _failure(error, "claim", request_id)
+            undone = self._removals.give_up(upload, why, stopped, upload_id=None, completing=False)
+            with suppress(TidegateError):
+                await asyncio.shield(undone)
+            raise
+
     async def _claimed(
         self,
         upload: Upload,
         sending: Sending,
         expected: Expected,
         request_id: str | None,
-        *,
-        repeatable: bool,
+        stopped: Event,
     ) -> Image:
         begun = time.monotonic()
         try:
@@ -251,8 +274,7 @@ class Uploads:
                 done.set()
         except BaseException as failures:
             error = first_failure(failures)
-            stopped = isinstance(error, asyncio.CancelledError)
-            broken = Event.RELEASE if stopped and repeatable else self._broken
+            broken = stopped if isinstance(error, asyncio.CancelledError) else self._broken
             raise await asyncio.shield(
                 self._put_back(upload, sending, error, request_id, broken)
             ) from error
@@ -345,12 +367,13 @@ def _viewer(caller: Caller) -> Viewer:
     return Viewer(project=caller.project, admin=caller.is_admin)
 
 
-def _with_declared(expected: Expected, image: Image) -> Expected:
-    """Add what an earlier API v1 call announced of the data."""
+def _with_declared(expected: Expected, image: Image, changed: Mapping[str, object]) -> Expected:
+    """Add what an earlier API v1 call announced of the data, where it is not ``changed``."""
     digests = dict(expected.digests)
-    if image.declared_checksum:
+    if image.declared_checksum and "declared_checksum" not in changed:
         digests.setdefault("md5", image.declared_checksum.lower())
-    size = expected.size if expected.size is not None else image.declared_size
+    announced = None if "declared_size" in changed else image.declared_size
+    size = announced if expected.size is None else expected.size
     return Expected(length=expected.length, size=size, digests=digests)
 
 

@@ -9,10 +9,9 @@ from tidegate.domain.errors import Forbidden, Invalid, Unsupported
 from tidegate.services.images import (
     BASE_FIELDS,
     Edit,
-    LocationsEdit,
-    NewLocation,
     property_name,
 )
+from tidegate.services.locations import LocationsEdit, NewLocation
 
 V21 = "application/openstack-images-v2.1-json-patch"
 V20 = "application/openstack-images-v2.0-json-patch"

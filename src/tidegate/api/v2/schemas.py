@@ -1,17 +1,14 @@
 """The JSON schemas that clients build their models from, and that bodies are checked against."""
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
-import jsonschema
 from aiohttp import web
-from jsonschema.protocols import Validator
 
 from tidegate.api.reading import refuse_body
+from tidegate.api.v2.matching import Matcher
 from tidegate.api.v2.member_schemas import MEMBER, MEMBERS
 from tidegate.api.v2.task_schemas import TASK, TASKS
-from tidegate.domain.errors import Invalid
 from tidegate.domain.image import CONTAINER_FORMATS, DISK_FORMATS
 
 UUID = "^([0-9a-fA-F]){8}-([0-9a-fA-F]){4}-([0-9a-fA-F]){4}-([0-9a-fA-F]){4}-([0-9a-fA-F]){12}$"
@@ -168,17 +165,7 @@ _DOCUMENTS = {
     "task": TASK,
     "tasks": TASKS,
 }
-_IMAGE: Validator = jsonschema.Draft202012Validator(IMAGE)
-
-
-def check_image(body: Mapping[str, Any]) -> None:
-    """Invalid, naming the member and what is wrong with it; long values are not repeated."""
-    error = jsonschema.exceptions.best_match(_IMAGE.iter_errors(dict(body)))
-    if error is not None:
-        where = ".".join(str(step) for step in error.absolute_path)
-        raise Invalid(
-            f"Provided object does not match schema 'image': {where}: {error.message[:300]}"
-        )
+check_image = Matcher(IMAGE).check
 
 
 async def show_schema(request: web.Request) -> web.Response:

@@ -1,12 +1,8 @@
 """The JSON schemas of tasks, and the check of a new one."""
 
-from collections.abc import Mapping
 from typing import Any
 
-import jsonschema
-from jsonschema.protocols import Validator
-
-from tidegate.domain.errors import Invalid
+from tidegate.api.v2.matching import Matcher
 from tidegate.domain.task import TaskStatus, TaskType
 
 _UUID = "^([0-9a-fA-F]){8}-([0-9a-fA-F]){4}-([0-9a-fA-F]){4}-([0-9a-fA-F]){4}-([0-9a-fA-F]){12}$"
@@ -51,13 +47,4 @@ TASKS: dict[str, Any] = {
     "links": [{"rel": "describedby", "href": "{schema}"}],
 }
 
-_TASK: Validator = jsonschema.Draft202012Validator({**TASK, "additionalProperties": False})
-
-
-def check_task(body: Mapping[str, Any]) -> None:
-    """Invalid, naming the member and what is wrong with it; long values are not repeated."""
-    error = jsonschema.exceptions.best_match(_TASK.iter_errors(dict(body)))
-    if error is not None:
-        where = ".".join(str(step) for step in error.absolute_path)
-        what = f"{where}: {error.message}" if where else error.message
-        raise Invalid(f"Provided object does not match schema 'task': {what[:300]}")
+check_task = Matcher({**TASK, "additionalProperties": False}).check

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from tidegate.api.keys import CALLER, IMAGES, SETTINGS
+from tidegate.api.keys import CALLER, LOCATIONS, SETTINGS
 from tidegate.api.v2.schemas import NULLABLE_EXTRAS
 from tidegate.domain.image import Image
 
@@ -56,7 +56,7 @@ def image_view(request: web.Request, image: Image) -> dict[str, Any]:
         "updated_at": time_of(image.updated_at),
     }
     if settings.show or settings.show_direct_url:
-        shown = request.app[IMAGES].shown_locations(request[CALLER], image)
+        shown = request.app[LOCATIONS].shown(request[CALLER], image)
         if settings.show:
             view["locations"] = [_location(url, metadata) for url, metadata in shown]
         if settings.show_direct_url and shown:

@@ -1,0 +1,1 @@
+"""What the catalog promises, by topic; ``catalog.base`` is the whole."""

@@ -1,0 +1,48 @@
+"""A stored object read whole: how long it is, and its digests."""
+
+from collections.abc import Awaitable, Callable, Sequence
+
+from awscrt.checksums import crc64nvme
+
+from tidegate.domain.errors import StoreBroke
+from tidegate.domain.upload import Sent
+from tidegate.stores.base import Store
+from tidegate.transfer.digest import DigestPool
+from tidegate.transfer.download import Receiving
+from tidegate.transfer.memory import Arena
+
+
+async def size_of(store: Store, key: str, known: int | None = None) -> int:
+    """In bytes; ``known`` is taken where the store does not say. ObjectMissing, StoreError."""
+    found = (await store.look(key)).size
+    size = known if found is None else found
+    if size is None:
+        raise StoreBroke(store.id, "it does not say how long the object is")
+    return size
+
+
+async def read_whole(
+    store: Store,
+    key: str,
+    size: int,
+    *,
+    algorithms: Sequence[str],
+    arena: Arena,
+    digests: DigestPool,
+    went: Callable[[int], Awaitable[None]] | None = None,
+) -> Sent:
+    """``went`` is told the bytes of each block, and may hold the reading back or end it.
+    ObjectMissing, ObjectChanged, StoreError."""
+    digesting, crc = digests.open(algorithms), 0
+    receiving = Receiving(store, key, 0, size, size=size, arena=arena)
+    try:
+        async with receiving.blocks() as blocks:
+            async for block in blocks:
+                digesting.feed(block)
+                crc = crc64nvme(block, crc)
+                await digesting.mark()
+                if went is not None:
+                    await went(len(block))
+        return Sent(size, digesting.hexdigests(), crc)
+    finally:
+        digesting.drop()
