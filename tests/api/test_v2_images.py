@@ -382,6 +382,9 @@ async def test_tags_by_path(gate: Gateway) -> None:
     for tag in ("a%20b", "%C3%A9", "a%20b"):
         assert (await gate.ask("PUT", f"/v2/images/{image_id}/tags/{tag}")).status == 204
     assert (await gate.show(image_id))["tags"] == ["a b", "é"]
+    for method, tags in (("PUT", ["a b", "a/b", "é"]), ("DELETE", ["a b", "é"])):
+        answer = await gate.ask(method, f"/v2/images/{image_id}/tags/a%2Fb")
+        assert (answer.status, (await gate.show(image_id))["tags"]) == (204, tags)
     assert (await gate.ask("DELETE", f"/v2/images/{image_id}/tags/%C3%A9")).status == 204
     assert (await gate.ask("DELETE", f"/v2/images/{image_id}/tags/%C3%A9")).status == 404
     assert (await gate.ask("PUT", f"/v2/images/{image_id}/tags/{'x' * 256}")).status == 400
