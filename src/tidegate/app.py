@@ -35,6 +35,7 @@ from tidegate.services.images import Images
 from tidegate.services.imports import Imports
 from tidegate.services.locations import Locations
 from tidegate.services.members import Members
+from tidegate.services.metadefs import Metadefinitions
 from tidegate.services.quotas import ProjectQuotas
 from tidegate.services.reaping import Reaping
 from tidegate.services.removals import Removals
@@ -166,6 +167,7 @@ async def gateway(
             projects=projects,
         )
         app[keys.MEMBERS] = Members(catalog, policy, quotas=settings.quotas)
+        app[keys.METADEFS] = Metadefinitions(catalog, policy)
         tasks = Tasks(catalog, policy, keep=settings.tasks.keep, lease=lease, node=node)
         imports = Imports(
             catalog,

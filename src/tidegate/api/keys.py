@@ -14,6 +14,7 @@ from tidegate.services.images import Images
 from tidegate.services.imports import Imports
 from tidegate.services.locations import Locations
 from tidegate.services.members import Members
+from tidegate.services.metadefs import Metadefinitions
 from tidegate.services.tasks import Tasks
 from tidegate.services.uploads import Uploads
 from tidegate.settings import Settings
@@ -25,6 +26,7 @@ IMAGES = web.AppKey("images", Images)
 LOCATIONS = web.AppKey("locations", Locations)
 UPLOADS = web.AppKey("uploads", Uploads)
 MEMBERS = web.AppKey("members", Members)
+METADEFS = web.AppKey("metadefs", Metadefinitions)
 TASKS = web.AppKey("tasks", Tasks)
 IMPORTS = web.AppKey("imports", Imports)
 DOWNLOADS = web.AppKey("downloads", Downloads)

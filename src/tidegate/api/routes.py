@@ -9,6 +9,7 @@ from tidegate.api.v1 import images as v1
 from tidegate.api.v1 import lists as v1_lists
 from tidegate.api.v1 import members as v1_members
 from tidegate.api.v2 import actions, data, discovery, images, members, schemas, tasks
+from tidegate.api.v2.metadefs.routes import METADEF_ROUTES
 
 _IMAGE = "/v2/images/{image_id}"
 _IMAGE_V1 = "/v1/images/{image_id}"
@@ -49,6 +50,7 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/v2/tasks/{task_id}", tasks.show_task),
     ("DELETE", "/v2/tasks/{task_id}", tasks.delete_task),
     ("GET", "/v2/schemas/{name}", schemas.show_schema),
+    *METADEF_ROUTES,
     ("GET", "/v1/", v1_lists.list_images),
     ("GET", "/v1/images", v1_lists.list_images),
     ("GET", "/v1/images/detail", v1_lists.list_details),

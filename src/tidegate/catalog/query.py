@@ -123,9 +123,8 @@ def after(table: Table, keys: Iterable[tuple[str, bool]], marker: object) -> Col
     bounds: list[ColumnElement[bool]] = []
     equal: list[ColumnElement[bool]] = []
     for name, descending in keys:
-        column, value = sortable(table.c[name]), getattr(marker, name)
-        if value is None:
-            value = empty(table.c[name])
+        column, plain = sortable(table.c[name]), getattr(marker, name)
+        value = literal(empty(table.c[name]) if plain is None else plain, table.c[name].type)
         bounds.append(column <= value if descending else column >= value)
         alternatives.append(and_(*equal, column < value if descending else column > value))
         equal.append(column == value)

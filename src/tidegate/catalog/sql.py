@@ -21,6 +21,7 @@ from tidegate.catalog.base import AddLocation, ImageChange, ImageQuery, TaskQuer
 from tidegate.catalog.checks import SqlChecks
 from tidegate.catalog.deletions import SqlDeletions
 from tidegate.catalog.engine import Database, compiled
+from tidegate.catalog.metadefs import SqlMetadefs
 from tidegate.catalog.query import image_page, unknown_marker
 from tidegate.catalog.rows import image_of, one_image, upload_of
 from tidegate.domain.errors import NotFound
@@ -36,7 +37,7 @@ ONE_IMAGE = {admin: compiled(one_image(admin=admin)) for admin in (True, False)}
 _ANY_IMAGE = {admin: compiled(one_image(admin=admin, gone=True)) for admin in (True, False)}
 
 
-class SqlCatalog(SqlDeletions, SqlChecks):
+class SqlCatalog(SqlDeletions, SqlChecks, SqlMetadefs):
     """See ``catalog.base.Catalog``. One instance is one holder of attempts: it remembers the
     fence of each attempt that it started or took over."""
 

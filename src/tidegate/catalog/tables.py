@@ -11,6 +11,8 @@ its row keeps a copy of them as JSON, so that to read an image is to read one ro
 ``step`` (``waiting``, ``removing``, ``deleted``) on both clocks: ``at`` is the wall clock's,
 ``tick`` seconds on the clock of leases. ``tombstones`` are the ids of purged images, never used
 again.
+
+What a namespace of metadata definitions holds is in one table, whatever its kind.
 """
 
 from typing import Any
@@ -29,6 +31,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    UniqueConstraint,
     func,
     text,
 )
@@ -242,4 +245,42 @@ tasks = Table(
     Index(None, "owner", "created_at"),
     Index(None, "image_id"),
     Index(None, "status", "lease_until"),
+)
+
+namespaces = Table(
+    "metadef_namespaces",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", String(80), nullable=False),
+    Column("display_name", String(80)),
+    Column("description", Text),
+    Column("visibility", String(16), nullable=False),
+    Column("protected", Boolean, nullable=False),
+    Column("owner", String(255)),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    UniqueConstraint("name"),
+    Index(None, "created_at", "id"),
+    sqlite_autoincrement=True,  # an id is used once
+)
+
+definitions = Table(
+    "metadef_definitions",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("namespace_id", Integer, ForeignKey("metadef_namespaces.id"), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("name", String(80), nullable=False),
+    Column("content", JSON, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    UniqueConstraint("namespace_id", "kind", "name"),
+    Index(None, "kind", "name"),
+)
+
+resource_types = Table(
+    "metadef_resource_types",
+    metadata,
+    Column("name", String(80), primary_key=True),
+    Column("created_at", BigInteger, nullable=False),
 )

@@ -4,7 +4,19 @@ import sys
 
 import typer
 
-from tidegate.cli import adopt, bench, catalog, check, fsck, image, scrub, serve, statuses, token
+from tidegate.cli import (
+    adopt,
+    bench,
+    catalog,
+    check,
+    fsck,
+    image,
+    metadefs,
+    scrub,
+    serve,
+    statuses,
+    token,
+)
 from tidegate.domain.errors import TidegateError
 from tidegate.server import StartError, say
 from tidegate.settings import SettingsError
@@ -27,6 +39,7 @@ app.command()(statuses.statuses)
 app.add_typer(image.app, name="image")
 app.add_typer(token.app, name="token")
 app.add_typer(catalog.app, name="db")
+app.add_typer(metadefs.app, name="metadefs")
 
 
 def main() -> None:

@@ -115,8 +115,35 @@ DEFAULT_RULES: Mapping[str, Rule] = {
     "add_task": _anyone,
     "modify_task": _anyone,
     "stores_info_detail": _service,
+    "get_metadef_namespaces": _reader,
+    "get_metadef_namespace": _any_reader,
+    "add_metadef_namespace": _admin,
+    "modify_metadef_namespace": _admin,
+    "delete_metadef_namespace": _admin,
+    "get_metadef_objects": _any_reader,
+    "get_metadef_object": _any_reader,
+    "add_metadef_object": _admin,
+    "modify_metadef_object": _admin,
+    "delete_metadef_object": _admin,
+    "get_metadef_properties": _any_reader,
+    "get_metadef_property": _any_reader,
+    "add_metadef_property": _admin,
+    "modify_metadef_property": _admin,
+    "remove_metadef_property": _admin,
+    "get_metadef_tags": _any_reader,
+    "get_metadef_tag": _any_reader,
+    "add_metadef_tag": _admin,
+    "add_metadef_tags": _admin,
+    "modify_metadef_tag": _admin,
+    "delete_metadef_tag": _admin,
+    "delete_metadef_tags": _admin,
+    "list_metadef_resource_types": _any_reader,
+    "get_metadef_resource_type": _any_reader,
+    "add_metadef_resource_type_association": _admin,
+    "remove_metadef_resource_type_association": _admin,
 }
-"""A task's rules open nothing alone: each call of the tasks asks ``tasks_api_access`` first."""
+"""A task's rules open nothing alone: each call of the tasks asks ``tasks_api_access`` first. The
+``metadef`` rules are about a namespace, which has an owner and a visibility like an image."""
 
 
 class Policy:
