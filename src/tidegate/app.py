@@ -39,6 +39,7 @@ from tidegate.services.imports import Imports
 from tidegate.services.locations import Locations
 from tidegate.services.members import Members
 from tidegate.services.metadefs import Metadefinitions
+from tidegate.services.quotas import ProjectQuotas
 from tidegate.services.reaping import Reaping
 from tidegate.services.removals import Removals
 from tidegate.services.scrubbing import Scrubbing
@@ -130,6 +131,7 @@ async def gateway(
         node = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         lease = settings.uploads.lease
         removals = Removals(catalog, stores, lease=lease)
+        projects = ProjectQuotas(settings.quotas)
         reaping = Reaping(
             catalog,
             stores,
@@ -149,6 +151,7 @@ async def gateway(
             arena=arena,
             digests=digests,
             node=node,
+            projects=projects,
         )
         app = make_application()
         app[keys.SETTINGS] = settings
@@ -174,6 +177,7 @@ async def gateway(
             removals,
             quotas=settings.quotas,
             delayed=settings.deletion.delayed,
+            projects=projects,
         )
         app[keys.MEMBERS] = Members(catalog, policy, quotas=settings.quotas)
         app[keys.METADEFS] = Metadefinitions(catalog, policy)

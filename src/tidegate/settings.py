@@ -18,6 +18,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    IPvAnyNetwork,
     PlainSerializer,
     SecretStr,
     SerializationInfo,
@@ -49,6 +50,11 @@ def parse_rate(text: object) -> object:
     return 0 if text == "" else parse_size(text)
 
 
+def parse_limit(text: object) -> object:
+    """``"10TiB"`` → bytes; ``""`` → −1, no limit."""
+    return -1 if text == "" else parse_size(text)
+
+
 def parse_duration(text: object) -> object:
     """``"30s"`` → 30.0 seconds."""
     if not isinstance(text, str):
@@ -67,6 +73,7 @@ def _serialize_secret(value: SecretStr, info: SerializationInfo) -> str:
 
 Secret = Annotated[SecretStr, PlainSerializer(_serialize_secret, when_used="json")]
 Size = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
+Limit = Annotated[int, BeforeValidator(parse_limit), Field(ge=-1)]
 Rate = Annotated[int, BeforeValidator(parse_rate), Field(ge=0)]
 Duration = Annotated[float, BeforeValidator(parse_duration), Field(ge=0, allow_inf_nan=False)]
 
@@ -80,6 +87,7 @@ class Server(Branch):
     port: int = Field(default=9292, ge=0, le=65535)
     workers: int = Field(default=1, ge=0)
     public_url: str = ""
+    proxies: tuple[IPvAnyNetwork, ...] = ()
     drain_timeout: Duration = 30.0
 
 
@@ -203,12 +211,14 @@ class Scrub(Branch):
 
 
 class Quotas(Branch):
-    """Negative: no limit."""
+    """Of one image, then of all images of one project. Negative, or ``bytes = ""``: no limit."""
 
     properties: int = 128
     tags: int = 128
     members: int = 128
     locations: int = 10
+    images: int = -1
+    bytes: Limit = -1
 
 
 class FilesystemStore(Branch):

@@ -146,6 +146,59 @@ async def test_replacing_all_locations_makes_active(gate: Gateway, elsewhere: st
     assert (await gate.patch(image_id, operation)).json["status"] == "active"
 
 
+def vouched(**changes: str) -> dict[str, Any]:
+    return {"checksum": "a" * 32, "os_hash_algo": "sha512", "os_hash_value": "b" * 128, **changes}
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "word"),
+    [
+        ({"checksum": "x" * 32}, 409, "hexadecimal"),
+        ({"checksum": "a" * 31}, 400, "checksum"),
+        ({"os_hash_value": "x" * 128}, 409, "hexadecimal"),
+        ({"os_hash_value": "b" * 64}, 409, "64 bytes"),
+        ({"os_hash_algo": "sha0"}, 409, "sha0"),
+        ({"os_hash_algo": "shake_128"}, 409, "shake_128"),
+        ({"more": "x"}, 400, "more"),
+    ],
+)
+async def test_what_is_no_digest_is_not_vouched_for(
+    gate: Gateway, elsewhere: str, changes: dict[str, str], status: int, word: str
+) -> None:
+    image_id = await gate.create()
+    refused = await gate.patch(image_id, add(elsewhere, validation_data=vouched(**changes)))
+    assert (refused.status, word in refused.message) == (status, True)
+    assert (await gate.show(image_id))["status"] == "queued"
+
+
+async def test_who_vouches_for_other_digests_than_before_is_409(
+    gate: Gateway, elsewhere: str
+) -> None:
+    image_id = await gate.create()
+    conflicting = [
+        location(f"{elsewhere}?{name}", validation_data=vouched(checksum=name * 32))
+        for name in "ab"
+    ]
+    both = {"op": "replace", "path": "/locations", "value": conflicting}
+    assert (await gate.patch(image_id, both)).status == 409
+    assert (await gate.patch(image_id, add(elsewhere, validation_data=vouched()))).status == 200
+    again = elsewhere + "?again"
+    same = await gate.patch(image_id, add(again, validation_data=vouched()))
+    assert same.status == 200
+    other = add(elsewhere + "?other", validation_data=vouched(os_hash_value="c" * 128))
+    refused = await gate.patch(image_id, other)
+    assert (refused.status, "already set" in refused.message) == (409, True)
+
+
+async def test_digests_are_not_learnt_once_there_is_data(gate: Gateway, elsewhere: str) -> None:
+    image_id = await gate.create()
+    assert (await gate.patch(image_id, add(elsewhere))).status == 200
+    late = add(elsewhere + "?late", validation_data=vouched())
+    refused = await gate.patch(image_id, late)
+    assert (refused.status, "'queued'" in refused.message) == (409, True)
+    assert (await gate.show(image_id))["checksum"] is None
+
+
 async def test_validation_data_is_kept(gate: Gateway, elsewhere: str) -> None:
     image_id = await gate.create()
     data = {"checksum": "d" * 32, "os_hash_algo": "sha512", "os_hash_value": "e" * 128}

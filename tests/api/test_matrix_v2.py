@@ -1,8 +1,8 @@
 """Image API v2: what each call answers in each status, as one table.
 
 A cell is the code, or ``owner's / admin's``; ``→`` names the status after it, which else stays as
-it was. ``GONE`` is pending_delete and deleted. The image belongs to the caller and is not
-protected; locations are shown.
+it was. ``GONE`` is pending_delete and deleted. The image belongs to the caller, is shared
+with another project, and is not protected; locations are shown.
 """
 
 import json
@@ -41,6 +41,12 @@ locations: []    | 403          | 403       | 403       | 403       | 403       
 set the status   | 403          | 403       | 403       | 403       | 403                | 403         | 403       | 403
 deactivate       | 403          | 403       | 403       | 403       | 204 → deactivated  | 204         | 403       | 404
 reactivate       | 403          | 403       | 403       | 403       | 204                | 204 → active | 403      | 404
+its members      | 200          | 200       | 200       | 200       | 200                | 200         | 200       | 404
+a member         | 200          | 200       | 200       | 200       | 200                | 200         | 200       | 404
+add a member     | 200          | 200       | 200       | 200       | 200                | 200         | 200       | 404
+no new member    | 400          | 400       | 400       | 400       | 400                | 400         | 400       | 404
+accept for it    | 403 / 200    | 403 / 200 | 403 / 200 | 403 / 200 | 403 / 200          | 403 / 200   | 403 / 200 | 404
+drop a member    | 204          | 204       | 204       | 204       | 204                | 204         | 204       | 404
 its tasks        | 200          | 200       | 200       | 200       | 200                | 200         | 200       | 404
 put a tag        | 204          | 204       | 204       | 204       | 204                | 204         | 204       | 404
 drop a tag       | 204          | 204       | 204       | 204       | 204                | 204         | 204       | 404
@@ -88,6 +94,7 @@ class World:
         """By the API's own calls; by the catalog's where no call leads there, or where another
         worker has to do something meanwhile."""
         image_id = await self.gate.create(owner="p", tags=["old"])
+        await self.catalog.put_member(image_id, "guest")
         match status:
             case Status.SAVING:
                 attempt = uuid4().hex
@@ -159,6 +166,12 @@ CALLS: dict[str, Call] = {
     "set the status": patch("replace", "/status", "active"),
     "deactivate": request("POST", "/actions/deactivate"),
     "reactivate": request("POST", "/actions/reactivate"),
+    "its members": request("GET", "/members"),
+    "a member": request("GET", "/members/guest"),
+    "add a member": request("POST", "/members", b'{"member": "new"}'),
+    "no new member": request("POST", "/members", b'{"member": ""}'),
+    "accept for it": request("PUT", "/members/guest", b'{"status": "accepted"}'),
+    "drop a member": request("DELETE", "/members/guest"),
     "its tasks": request("GET", "/tasks"),
     "put a tag": request("PUT", "/tags/new"),
     "drop a tag": request("DELETE", "/tags/old"),

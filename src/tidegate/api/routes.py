@@ -8,7 +8,7 @@ from tidegate.api.body import continue_later
 from tidegate.api.v1 import images as v1
 from tidegate.api.v1 import lists as v1_lists
 from tidegate.api.v1 import members as v1_members
-from tidegate.api.v2 import actions, data, discovery, images, schemas, tasks
+from tidegate.api.v2 import actions, data, discovery, images, members, schemas, tasks
 from tidegate.api.v2.metadefs.routes import METADEF_ROUTES
 
 _IMAGE = "/v2/images/{image_id}"
@@ -22,8 +22,8 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/metrics", health.metrics),
     ("GET", "/statuses.svg", pictures.statuses),
     ("*", "/", discovery.choices),
-    ("*", "/versions", discovery.versions),
-    ("*", "/versions/", discovery.versions),
+    ("*", "/versions", discovery.choices),
+    ("*", "/versions/", discovery.choices),
     ("*", "/v1", discovery.choices),
     ("*", "/v2", discovery.choices),
     ("*", "/v2/", discovery.choices),
@@ -39,6 +39,11 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("POST", f"{_IMAGE}/actions/reactivate", actions.reactivate),
     ("PUT", f"{_IMAGE}/tags/{{tag}}", images.put_tag),
     ("DELETE", f"{_IMAGE}/tags/{{tag}}", images.delete_tag),
+    ("GET", f"{_IMAGE}/members", members.list_members),
+    ("POST", f"{_IMAGE}/members", members.create_member),
+    ("GET", f"{_IMAGE}/members/{{member}}", members.show_member),
+    ("PUT", f"{_IMAGE}/members/{{member}}", members.change_member),
+    ("DELETE", f"{_IMAGE}/members/{{member}}", members.delete_member),
     ("GET", f"{_IMAGE}/tasks", tasks.list_image_tasks),
     ("GET", "/v2/tasks", tasks.list_tasks),
     ("POST", "/v2/tasks", tasks.create_task),

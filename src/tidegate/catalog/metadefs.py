@@ -15,7 +15,7 @@ from tidegate.catalog import tables as t
 from tidegate.catalog.base import Viewer
 from tidegate.catalog.contract.metadefs import DefinitionQuery, NamespaceQuery
 from tidegate.catalog.engine import Database
-from tidegate.catalog.query import after, sortable
+from tidegate.catalog.query import after
 from tidegate.catalog.rows import now
 from tidegate.domain.errors import Conflict, Forbidden, NotFound
 from tidegate.domain.image import Visibility
@@ -330,7 +330,7 @@ def _page(
     if marker is not None:
         statement = statement.where(after(table, keys.items(), marker))
     for name, descending in keys.items():
-        column = sortable(table.c[name])
+        column = t.sortable(table.c[name])
         statement = statement.order_by(column.desc() if descending else column.asc())
     return statement.limit(query.limit)
 

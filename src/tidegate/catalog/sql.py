@@ -11,12 +11,13 @@ from tidegate.catalog import (
     damage,
     images,
     members,
+    quotas,
     scrubs,
     tasks,
     uploads,
 )
 from tidegate.catalog import tables as t
-from tidegate.catalog.base import ImageChange, ImageQuery, TaskQuery, Viewer
+from tidegate.catalog.base import AddLocation, ImageChange, ImageQuery, TaskQuery, Viewer
 from tidegate.catalog.checks import SqlChecks
 from tidegate.catalog.deletions import SqlDeletions
 from tidegate.catalog.engine import Database, compiled
@@ -26,6 +27,7 @@ from tidegate.catalog.rows import image_of, one_image, upload_of
 from tidegate.domain.errors import NotFound
 from tidegate.domain.image import Image
 from tidegate.domain.member import Member, MemberStatus
+from tidegate.domain.quota import UNLIMITED, Allowance
 from tidegate.domain.scrub import Copy
 from tidegate.domain.status import GONE, INITIAL, Event, Status
 from tidegate.domain.task import Task, TaskEvent, TaskType
@@ -54,12 +56,16 @@ class SqlCatalog(SqlDeletions, SqlChecks, SqlMetadefs):
 
     # images
 
-    async def create_image(self, image: Image, *, task: Task | None = None) -> Image:
+    async def create_image(
+        self, image: Image, *, task: Task | None = None, allowance: Allowance = UNLIMITED
+    ) -> Image:
         assert image.status in INITIAL
         async with self._database.transaction() as connection:
             if task is not None:
                 await tasks.create(connection, task)
-            return await images.create(connection, image)
+            created = await images.create(connection, image)
+            await quotas.admit_image(connection, created, allowance)
+            return created
 
     async def get_image(self, image_id: str, viewer: Viewer) -> Image:
         asked = {"id": image_id, "project": viewer.project}
@@ -92,7 +98,10 @@ class SqlCatalog(SqlDeletions, SqlChecks, SqlMetadefs):
         async with self._database.transaction() as connection:
             if task is not None:
                 await tasks.create(connection, task)
-            return await changes.change(connection, image_id, change)
+            changed, removals = await changes.change(connection, image_id, change)
+            if any(isinstance(edit, AddLocation) for edit in change.locations):
+                await quotas.admit_bytes(connection, changed.owner, change.allowance)
+            return changed, removals
 
     async def set_tag(self, image_id: str, tag: str, *, limit: int) -> None:
         async with self._database.transaction() as connection:
@@ -172,13 +181,23 @@ class SqlCatalog(SqlDeletions, SqlChecks, SqlMetadefs):
     # uploads
 
     async def start_upload(
-        self, upload: Upload, *, lease: float, change: ImageChange | None = None
+        self,
+        upload: Upload,
+        *,
+        lease: float,
+        change: ImageChange | None = None,
+        allowance: Allowance = UNLIMITED,
     ) -> Image:
         self._fences[upload.id] = 1  # for who does not live to see the commit, too
+        clock = self._database.clock
         async with self._database.transaction() as connection:
             if change is not None:
                 await changes.change(connection, upload.image_id, change)
-            return await uploads.start(connection, upload, self._database.clock, lease)
+            return await uploads.start(connection, upload, clock, lease, allowance)
+
+    async def reserve_bytes(self, attempt: str, most: int, allowance: Allowance) -> int:
+        async with self._database.transaction() as connection:
+            return await quotas.reserve(connection, attempt, most, allowance)
 
     async def upload_began(self, attempt: str, upload_id: str) -> None:
         await self._renew(attempt, state=UploadState.WRITING.value, upload_id=upload_id)

@@ -15,11 +15,14 @@ again.
 What a namespace of metadata definitions holds is in one table, whatever its kind.
 """
 
+from typing import Any
+
 from sqlalchemy import (
     JSON,
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     Float,
     ForeignKey,
     Index,
@@ -29,6 +32,8 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    func,
+    text,
 )
 
 metadata = MetaData(
@@ -39,6 +44,15 @@ metadata = MetaData(
         "pk": "pk_%(table_name)s",
     }
 )
+
+
+def sortable(column: Column[Any]) -> ColumnElement[Any]:
+    """Nulls sort as the empty value, on every engine alike."""
+    return func.coalesce(column, text(repr(empty(column)))) if column.nullable else column
+
+
+def empty(column: Column[Any]) -> str | int:
+    return "" if isinstance(column.type, String) else 0
 
 
 def _image_id() -> Column[str]:
@@ -79,10 +93,13 @@ images = Table(
     Index(None, "created_at", "id"),
     Index(None, "owner", "created_at", "id"),
     Index(None, "visibility", "created_at", "id"),
-    Index(None, "updated_at", "id"),
     Index(None, "name"),
     Index(None, "status", "deleted_at"),
 )
+
+for _name in ("name", "status", "disk_format", "container_format", "size", "updated_at"):
+    # what a list may be sorted by, as it is sorted by it (``sortable``)
+    Index(f"ix_images_by_{_name}", sortable(images.c[_name]), images.c.created_at, images.c.id)
 
 properties = Table(
     "image_properties",
@@ -157,6 +174,7 @@ uploads = Table(
     Column("started_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
     Column("ended_at", BigInteger),
+    Column("reserved", BigInteger),
     Index(None, "image_id", "started_at"),
     Index(None, "ended_at", "lease_until"),
 )

@@ -10,12 +10,13 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, exists, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from tidegate.catalog import images
+from tidegate.catalog import images, quotas
 from tidegate.catalog import tables as t
 from tidegate.catalog.engine import Clock
 from tidegate.catalog.rows import now, removal_of, upload_of
 from tidegate.domain.errors import BadTransition
 from tidegate.domain.image import Image, Location
+from tidegate.domain.quota import Allowance
 from tidegate.domain.status import TRANSITIONS, Event, Status
 from tidegate.domain.upload import OPEN, Failure, Removal, Sent, Upload, UploadState
 
@@ -27,7 +28,9 @@ _Due = tuple[str | None, Mapping[str, Any]]
 """What is to be removed (a store's upload id; None: the object), and the lease that holds it."""
 
 
-async def start(connection: AsyncConnection, upload: Upload, clock: Clock, lease: float) -> Image:
+async def start(
+    connection: AsyncConnection, upload: Upload, clock: Clock, lease: float, allowance: Allowance
+) -> Image:
     row = TRANSITIONS[Event.UPLOAD]
     changed = await connection.execute(
         update(t.images)
@@ -56,10 +59,13 @@ async def start(connection: AsyncConnection, upload: Upload, clock: Clock, lease
             received=0,
             started_at=moment,
             updated_at=moment,
+            reserved=upload.expected_size or 0,
             **lease_values(clock, lease),
         )
     )
-    return await images.read(connection, upload.image_id)
+    image = await images.read(connection, upload.image_id)
+    await quotas.admit_attempt(connection, image, upload.expected_size, allowance)
+    return image
 
 
 async def _why_not(connection: AsyncConnection, image_id: str) -> Exception:

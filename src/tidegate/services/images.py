@@ -21,9 +21,11 @@ from tidegate.domain.errors import (
 )
 from tidegate.domain.image import Image, Visibility
 from tidegate.domain.policy import Caller, Policy
+from tidegate.domain.quota import UNLIMITED
 from tidegate.domain.status import FORMATS_OPEN, Status
 from tidegate.domain.task import Task
 from tidegate.services.locations import Locations, LocationsEdit, NewLocation
+from tidegate.services.quotas import ProjectQuotas
 from tidegate.services.removals import Removals
 from tidegate.settings import Quotas
 from tidegate.telemetry import log
@@ -38,7 +40,8 @@ _VISIBILITY_RULES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewImage:
-    """What a caller says of a new image; every value is of the right type already.
+    """What a caller says of a new image; every value is of the right type already. A tag that is
+    given twice counts twice, and is kept once.
 
     ``owner`` counts only with ``owner_given``. ``fields`` are plain columns (name, formats, …).
     ``size`` and ``checksum`` are what the client announces of data to come. ``location`` is a
@@ -87,6 +90,7 @@ class Images:
         *,
         quotas: Quotas,
         delayed: bool = False,
+        projects: ProjectQuotas | None = None,
     ) -> None:
         self._catalog = catalog
         self._policy = policy
@@ -94,6 +98,7 @@ class Images:
         self._removals = removals
         self._quotas = quotas
         self._delayed = delayed
+        self._projects = projects or ProjectQuotas(quotas)
 
     async def show(self, caller: Caller, image_id: str) -> Image:
         image = await self._catalog.get_image(image_id, _viewer(caller))
@@ -153,7 +158,8 @@ class Images:
             image = image._replace(status=Status.ACTIVE, size=0)
         else:
             image = image._replace(declared_size=new.size, declared_checksum=new.checksum)
-        created = await self._catalog.create_image(image, task=task)
+        allowance = await self._projects.of(image.owner)
+        created = await self._catalog.create_image(image, task=task, allowance=allowance)
         log.info("image created", image=created.id, status=created.status)
         return created
 
@@ -239,11 +245,15 @@ class Images:
             only_in=FORMATS_OPEN if change.formats_bound else only_in,
             max_properties=self._quotas.properties,
             locations=locations,
+            allowance=await self._projects.of(image.owner) if locations else UNLIMITED,
         )
 
     async def set_tag(self, caller: Caller, image_id: str, tag: str) -> None:
+        """NotFound, Forbidden, Invalid, TooLarge."""
         image = await self.show(caller, image_id)
         self._policy.require(caller, "modify_image", image)
+        if len(tag) > MAX_NAME or "\0" in tag:
+            raise Invalid(f"A tag has at most {MAX_NAME} characters, and none of them is NUL.")
         await self._catalog.set_tag(image_id, tag, limit=self._quotas.tags)
 
     async def drop_tag(self, caller: Caller, image_id: str, tag: str) -> None:
@@ -357,7 +367,7 @@ class _Draft:
         if edit.op == "create":
             raise Conflict(f"Property {edit.name} already present.")
         if edit.name == "tags":
-            self.tags = tuple(dict.fromkeys(edit.value))
+            self.tags = tuple(edit.value)
             return
         closed = self._image.status not in FORMATS_OPEN and not self._any_status
         if edit.name.endswith("_format") and closed:

@@ -18,6 +18,7 @@ from tidegate.domain.errors import (
 from tidegate.domain.image import Image, Location
 from tidegate.domain.policy import Caller, Policy
 from tidegate.domain.status import Status
+from tidegate.services.vouching import check_vouched
 from tidegate.settings import Locations as Settings
 from tidegate.stores.base import Store
 from tidegate.stores.http import HttpStore
@@ -140,6 +141,8 @@ class Locations:
         may_refill = caller.is_admin or self._settings.allow_refill
         if image.status is Status.QUEUED and image.was_active and not may_refill:
             raise Conflict("The image was active before; its data cannot be replaced.")
+        if not edit.by_header:
+            check_vouched(image, [value.learnt for value in edit.values])
         steps: list[LocationEdit] = []
         known = image.size if edit.size is None else edit.size
         for at, value in enumerate(edit.values):

@@ -38,12 +38,15 @@ from tidegate.domain.errors import (
 )
 from tidegate.domain.image import Image
 from tidegate.domain.policy import Caller, Policy
+from tidegate.domain.quota import Allowance
 from tidegate.domain.status import GONE, WHEN_BROKEN, Event
 from tidegate.domain.upload import Failure, Sent, Upload
 from tidegate.killpoints import kill_point
+from tidegate.services.quotas import ProjectQuotas, Rationed
 from tidegate.services.removals import Removals
 from tidegate.services.waiting import set_within
 from tidegate.settings import Locations as LocationSettings
+from tidegate.settings import Quotas
 from tidegate.settings import Uploads as UploadSettings
 from tidegate.stores.base import Store
 from tidegate.telemetry import log
@@ -80,6 +83,7 @@ class Uploads:
         arena: Arena,
         digests: DigestPool,
         node: str,
+        projects: ProjectQuotas | None = None,
     ) -> None:
         self._catalog = catalog
         self._stores = stores
@@ -91,6 +95,7 @@ class Uploads:
         self._arena = arena
         self._digests = digests
         self._node = node
+        self._projects = projects or ProjectQuotas(Quotas())
         self._broken = WHEN_BROKEN[settings.on_broken]
         self._draining = False
         self._running = 0
@@ -160,6 +165,11 @@ class Uploads:
             node=self._node,
             expected_size=size,
         )
+        allowance = await self._projects.of(image.owner)
+        if size is None and allowance.bytes is not None:
+            source = Rationed(
+                source, lambda most: self._catalog.reserve_bytes(attempt, most, allowance)
+            )
         sending = Sending(
             source,
             store,
@@ -177,7 +187,7 @@ class Uploads:
         self._count(1)
         try:
             kill_point("before_claim")
-            await self._claim(upload, change, stopped, request_id)
+            await self._claim(upload, change, allowance, stopped, request_id)
             kill_point("after_claim")
             telemetry.UPLOADS_STARTED.inc()
             with telemetry.UPLOADS_RUNNING.track_inprogress():
@@ -227,10 +237,18 @@ class Uploads:
         return sorted({*self._settings.digests, *expected.digests})
 
     async def _claim(
-        self, upload: Upload, change: ImageChange | None, stopped: Event, request_id: str | None
+        self,
+        upload: Upload,
+        change: ImageChange | None,
+        allowance: Allowance,
+        stopped: Event,
+        request_id: str | None,
     ) -> None:
+        lease = self._settings.lease
         try:
-            await self._catalog.start_upload(upload, lease=self._settings.lease, change=change)
+            await self._catalog.start_upload(
+                upload, lease=lease, change=change, allowance=allowance
+            )
         except asyncio.CancelledError as error:
             # the claim may have been made, and nobody else would know before its lease is over
             why = _failure(error, "claim", request_id)

@@ -3,21 +3,29 @@
 from aiohttp import web
 
 from tidegate.api.links import base_url
+from tidegate.api.v2.views import respond
 
-CURRENT = "v2.5"
-SUPPORTED = ("v2.4", "v2.3", "v2.2", "v2.1", "v2.0")
+CURRENT = "v2.9"
+SUPPORTED = ("v2.7", "v2.6", "v2.5", "v2.4", "v2.3", "v2.2", "v2.1", "v2.0")
+"""Clients trust a number to bring its feature, so what is not served is not told of: stores (2.8,
+2.10 to 2.13), the cache (2.14, 2.16, 2.18), details of stores (2.15), calls of locations (2.17)."""
 DEPRECATED = ("v1.1", "v1.0")
 ACCEPTED = frozenset({"v2", CURRENT, *SUPPORTED, "v1", *DEPRECATED})
 """What may stand first in a path."""
 
 
 async def choices(request: web.Request) -> web.Response:
-    """``/`` and whatever names no version: 300."""
-    return _document(request, 300)
+    """``/`` and whatever names no version: 300; below ``/versions``: 200."""
+    return _document(request, 200 if _first(request) == "versions" else 300)
 
 
-async def versions(request: web.Request) -> web.Response:
-    return _document(request, 200)
+def names_none(request: web.Request) -> bool:
+    """Whether the path names no version of the API."""
+    return _first(request) not in ACCEPTED
+
+
+def _first(request: web.Request) -> str:
+    return request.path.split("/", 2)[1]
 
 
 def _document(request: web.Request, status: int) -> web.Response:
@@ -30,4 +38,4 @@ def _document(request: web.Request, status: int) -> web.Response:
     entries = [entry(CURRENT, "CURRENT")]
     entries += [entry(name, "SUPPORTED") for name in SUPPORTED]
     entries += [entry(name, "DEPRECATED") for name in DEPRECATED]
-    return web.json_response({"versions": entries}, status=status)
+    return respond({"versions": entries}, status=status)

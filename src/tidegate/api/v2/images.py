@@ -15,8 +15,6 @@ from tidegate.domain.errors import Forbidden, Invalid
 from tidegate.domain.image import Visibility
 from tidegate.services.images import BASE_FIELDS, NewImage, property_name
 
-MAX_TAG = 255
-
 
 async def create_image(request: web.Request) -> web.Response:
     body = await read_json(request)
@@ -62,10 +60,9 @@ async def delete_image(request: web.Request) -> web.Response:
 
 async def put_tag(request: web.Request) -> web.Response:
     refuse_body(request)
-    tag = request.match_info["tag"]
-    if len(tag) > MAX_TAG:
-        raise Invalid(f"A tag has at most {MAX_TAG} characters.")
-    await request.app[IMAGES].set_tag(request[CALLER], request.match_info["image_id"], tag)
+    await request.app[IMAGES].set_tag(
+        request[CALLER], request.match_info["image_id"], request.match_info["tag"]
+    )
     return web.Response(status=204)
 
 
@@ -106,5 +103,5 @@ def new_image(body: Any) -> NewImage:
         visibility=Visibility(body.get("visibility", "shared")),
         fields=fields,
         properties=properties,
-        tags=tuple(dict.fromkeys(body.get("tags", ()))),
+        tags=tuple(body.get("tags", ())),
     )

@@ -1,14 +1,15 @@
 """The JSON schemas that clients build their models from, and that bodies are checked against."""
 
+import json
 from typing import Any
 
 from aiohttp import web
 
 from tidegate.api.reading import refuse_body
 from tidegate.api.v2.matching import Matcher
+from tidegate.api.v2.member_schemas import MEMBER, MEMBERS
 from tidegate.api.v2.task_schemas import TASK, TASKS
-from tidegate.domain.image import CONTAINER_FORMATS, DISK_FORMATS, Visibility
-from tidegate.domain.status import Status
+from tidegate.domain.image import CONTAINER_FORMATS, DISK_FORMATS
 
 UUID = "^([0-9a-fA-F]){8}-([0-9a-fA-F]){4}-([0-9a-fA-F]){4}-([0-9a-fA-F]){4}-([0-9a-fA-F]){12}$"
 
@@ -34,6 +35,11 @@ def _fixed(schema: dict[str, Any]) -> dict[str, Any]:
 def _extra(schema: dict[str, Any]) -> dict[str, Any]:
     return {**schema, "is_base": False}
 
+
+_STATUSES = [
+    "queued", "saving", "active", "killed", "deleted", "uploading", "importing", "pending_delete",
+    "deactivated",
+]  # fmt: skip
 
 _LOCATION = {
     "type": "object",
@@ -61,13 +67,13 @@ _PROPERTIES: dict[str, dict[str, Any]] = {
     "status": _fixed(
         {
             "type": "string",
-            "enum": [status.value for status in Status],
+            "enum": _STATUSES,
             "description": "Where the image is in its life",
         }
     ),
     "visibility": {
         "type": "string",
-        "enum": sorted(visibility.value for visibility in Visibility),
+        "enum": ["community", "public", "private", "shared"],
         "description": "Who may see the image",
     },
     "protected": {"type": "boolean", "description": "Whether deleting is refused"},
@@ -151,7 +157,14 @@ IMAGES: dict[str, Any] = {
     ],
 }
 
-_DOCUMENTS = {"image": IMAGE, "images": IMAGES, "task": TASK, "tasks": TASKS}
+_DOCUMENTS = {
+    "image": IMAGE,
+    "images": IMAGES,
+    "member": MEMBER,
+    "members": MEMBERS,
+    "task": TASK,
+    "tasks": TASKS,
+}
 check_image = Matcher(IMAGE).check
 
 
@@ -160,4 +173,5 @@ async def show_schema(request: web.Request) -> web.Response:
     document = _DOCUMENTS.get(request.match_info["name"])
     if document is None:
         raise web.HTTPNotFound
-    return web.json_response(document)
+    body = json.dumps(document).encode()
+    return web.Response(body=body, headers={"Content-Type": "application/json"})

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from tidegate.domain.image import Image, Location
+from tidegate.domain.quota import UNLIMITED, Allowance
 from tidegate.domain.status import GONE, Event, Status
 from tidegate.domain.task import Task
 from tidegate.domain.upload import Removal
@@ -64,7 +65,8 @@ class ImageChange:
     ``fields`` are column names of ``Image`` and their new values (never ``status``); ``put`` and
     ``drop`` are properties; ``tags`` replaces all of them. ``only_in`` names the statuses in
     which the change is legal (else BadTransition). ``max_properties`` holds when a new name is
-    put (negative: no limit); names that begin with ``os_glance`` do not count.
+    put (negative: no limit); names that begin with ``os_glance`` do not count. ``allowance``
+    holds when a location is added.
     """
 
     fields: Mapping[str, object] = field(default_factory=dict)
@@ -74,6 +76,7 @@ class ImageChange:
     only_in: frozenset[Status] | None = None
     max_properties: int = -1
     locations: Sequence[LocationEdit] = ()
+    allowance: Allowance = UNLIMITED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,10 +117,12 @@ class ImageQuery:
 
 
 class Images(Protocol):
-    async def create_image(self, image: Image, *, task: Task | None = None) -> Image:
+    async def create_image(
+        self, image: Image, *, task: Task | None = None, allowance: Allowance = UNLIMITED
+    ) -> Image:
         """Insert a new image as given (``created_at`` and ``updated_at`` are set here), and a
         pending task about it. Its status must be one of INITIAL. Conflict if the id was ever
-        used."""
+        used; TooLarge: past what its project may hold."""
 
     async def get_image(self, image_id: str, viewer: Viewer) -> Image:
         """One query. NotFound when absent, deleted or not for the viewer's eyes."""
@@ -134,7 +139,7 @@ class Images(Protocol):
         """All or nothing, in the order: fields, properties, tags, locations, and a pending task
         about the image. The removals are
         our own bytes that no image references any more. NotFound, BadTransition (``only_in``),
-        TooLarge (``max_properties``), and what the location edits raise."""
+        TooLarge (``max_properties``, ``allowance``), and what the location edits raise."""
 
     async def set_tag(self, image_id: str, tag: str, *, limit: int) -> None:
         """Add one tag; TooLarge past ``limit`` tags (negative: none). NotFound."""
