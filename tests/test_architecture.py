@@ -43,6 +43,7 @@ ROOMS = {
     "sqlalchemy": {"catalog"},
     "aiosqlite": {"catalog"},
     "alembic": {"catalog"},
+    "oslo_utils": {"transfer"},
     "typer": {"cli"},
     "rich": {"cli", "bench"},
     "fastapi": set(),

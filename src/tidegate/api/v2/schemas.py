@@ -1,17 +1,20 @@
 """The JSON schemas that clients build their models from, and that bodies are checked against."""
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import jsonschema
 from aiohttp import web
 from jsonschema.protocols import Validator
 
+from tidegate.api.keys import SETTINGS
 from tidegate.api.reading import refuse_body
 from tidegate.api.v2.task_schemas import TASK, TASKS
 from tidegate.domain.errors import Invalid
-from tidegate.domain.image import CONTAINER_FORMATS, DISK_FORMATS, Visibility
+from tidegate.domain.image import Visibility
 from tidegate.domain.status import Status
+from tidegate.settings import ImageFormat
 
 UUID = "^([0-9a-fA-F]){8}-([0-9a-fA-F]){4}-([0-9a-fA-F]){4}-([0-9a-fA-F]){4}-([0-9a-fA-F]){12}$"
 
@@ -83,12 +86,10 @@ _PROPERTIES: dict[str, dict[str, Any]] = {
     "virtual_size": _fixed(_number("Size of the disk inside, in bytes", null=True)),
     "container_format": {
         "type": ["null", "string"],
-        "enum": [None, *CONTAINER_FORMATS],
         "description": "The container's format",
     },
     "disk_format": {
         "type": ["null", "string"],
-        "enum": [None, *DISK_FORMATS],
         "description": "The disk's format",
     },
     "created_at": _fixed(_text("When the image was made")),
@@ -154,7 +155,6 @@ IMAGES: dict[str, Any] = {
     ],
 }
 
-_DOCUMENTS = {"image": IMAGE, "images": IMAGES, "task": TASK, "tasks": TASKS}
 _IMAGE: Validator = jsonschema.Draft202012Validator(IMAGE)
 
 
@@ -170,7 +170,18 @@ def check_image(body: Mapping[str, Any]) -> None:
 
 async def show_schema(request: web.Request) -> web.Response:
     refuse_body(request)
-    document = _DOCUMENTS.get(request.match_info["name"])
+    document = _documents(request.app[SETTINGS].image_format).get(request.match_info["name"])
     if document is None:
         raise web.HTTPNotFound
     return web.json_response(document)
+
+
+@cache
+def _documents(formats: ImageFormat) -> Mapping[str, dict[str, Any]]:
+    """The schemas by name, with the formats that are taken here."""
+    enums = {"disk_format": formats.disk_formats, "container_format": formats.container_formats}
+    named = {name: {**_PROPERTIES[name], "enum": [None, *enum]} for name, enum in enums.items()}
+    image = {**IMAGE, "properties": _PROPERTIES | named}
+    listed = {**IMAGES["properties"], "images": {"type": "array", "items": image}}
+    images = {**IMAGES, "properties": listed}
+    return {"image": image, "images": images, "task": TASK, "tasks": TASKS}
