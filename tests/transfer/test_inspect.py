@@ -220,7 +220,12 @@ def test_unsafe_data_is_refused_even_where_another_format_would_be_taken(
 
 @pytest.mark.parametrize(
     ("declared", "body"),
-    [("raw", f.qcow2(backing=512)), ("vmdk", f.qcow2(features=4)), ("raw", text_vmdk("vmfs"))],
+    [
+        ("raw", f.qcow2(backing=512)),
+        ("vhd", f.mbr()),
+        ("vmdk", f.qcow2(features=4)),
+        ("raw", text_vmdk("vmfs")),
+    ],
 )
 def test_data_of_a_tolerated_format_must_be_safe_as_well(declared: str, body: bytes) -> None:
     with pytest.raises(UnsafeFormat):

@@ -73,8 +73,8 @@ class Inspection:
         self._fed = 0
         self._found: list[FileInspector] = []
         self._matches = True
-        self._reading: list[FileInspector] = []
-        self._waiting: list[FileInspector] = []
+        self._reading: list[FileInspector] = []  # they have not seen enough
+        self._waiting: list[FileInspector] = []  # for the end alone
         self._fixed_vhd = False
         self._tail: bytes | None = None
 
@@ -172,9 +172,11 @@ class Inspection:
         return True
 
     def _judge(self, inspector: FileInspector) -> None:
-        self._look_inside(inspector)
         try:
+            self._look_inside(inspector)
             inspector.safety_check()
+        except (WrongFormat, UnsafeFormat):
+            raise
         except SafetyCheckFailed as error:
             failed = set(error.failures)
             if inspector.NAME == "gpt":
@@ -215,6 +217,7 @@ class Inspection:
             self._found = [inspector]
         else:
             self._refuse(" and ".join(sorted(one.NAME for one in self._found)) or "raw")
+            self._settle(self._found)
 
     def _virtual_size(self, size: int) -> int | None:
         (inspector,) = self._found
