@@ -42,6 +42,7 @@ ROOMS = {
     "sqlalchemy": {"catalog"},
     "aiosqlite": {"catalog"},
     "alembic": {"catalog"},
+    "oslo_utils": {"transfer"},
     "typer": {"cli"},
     "rich": {"cli", "bench"},
     "fastapi": set(),
@@ -151,4 +152,5 @@ def test_broad_excepts_stand_at_the_edges_alone() -> None:
         "cli/__init__.py",
         "jobs/runner.py",
         "jobs/worker.py",
+        "transfer/inspect.py",  # whatever an inspector makes of a body is a verdict
     }

@@ -146,6 +146,7 @@ async def gateway(
             policy,
             removals,
             settings=settings.uploads,
+            formats=settings.image_format,
             locations=settings.locations,
             default_store=settings.default_store,
             arena=arena,

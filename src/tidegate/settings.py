@@ -163,6 +163,7 @@ class Uploads(Branch):
     idle_timeout: Duration = 60.0
     max_waiting: int = Field(default=256, ge=1)
     on_broken: Literal["killed", "queued"] = "killed"
+    check_format: bool = True
     max_image_size: Size = 2**40
 
     @model_validator(mode="after")
@@ -176,6 +177,21 @@ class Uploads(Branch):
         if self.lease < 1:
             raise ValueError("lease must be at least 1s")
         return self
+
+
+DISK_FORMATS = (
+    "ami", "ari", "aki", "vhd", "vhdx", "vmdk", "raw", "qcow2", "vdi", "iso", "ploop",
+)  # fmt: skip
+CONTAINER_FORMATS = ("ami", "ari", "aki", "bare", "ovf", "ova", "docker", "compressed")
+
+FormatName = Annotated[str, Field(pattern=r"^[a-z0-9_.-]{1,32}$")]
+
+
+class ImageFormat(Branch):
+    disk_formats: tuple[FormatName, ...] = DISK_FORMATS
+    container_formats: tuple[FormatName, ...] = CONTAINER_FORMATS
+    require_match: bool = True
+    gpt_safety_checks_nonfatal: tuple[Literal["mbr", "gptmbr"], ...] = ()
 
 
 class Tasks(Branch):
@@ -263,6 +279,7 @@ class Settings(Branch):
     auth: Auth = Auth()
     policy: PolicySettings = PolicySettings()
     uploads: Uploads = Uploads()
+    image_format: ImageFormat = ImageFormat()
     tasks: Tasks = Tasks()
     downloads: Downloads = Downloads()
     locations: Locations = Locations()

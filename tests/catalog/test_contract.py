@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -36,7 +37,7 @@ from tidegate.domain.task import Task, TaskType
 from tidegate.domain.upload import Failure, Sent, Upload, UploadState
 
 ADMIN = Viewer(admin=True)
-SENT = Sent(5, {"md5": "0" * 32, "sha256": "1" * 64, "sha512": "2" * 128}, 2**64 - 1, 2)
+SENT = Sent(5, {"md5": "0" * 32, "sha256": "1" * 64, "sha512": "2" * 128}, 2**64 - 1, 2, 7)
 BROKEN = Failure("client_gone", "reading", "The client went.", "req-1")
 
 
@@ -89,8 +90,8 @@ def attempt_at(image_id: str) -> Upload:
     return Upload(id=attempt, image_id=image_id, store="main", key=f"{image_id}/{attempt}")
 
 
-async def saving(catalog: SqlCatalog, *, lease: float = 60) -> Upload:
-    upload = attempt_at((await catalog.create_image(image())).id)
+async def saving(catalog: SqlCatalog, *, lease: float = 60, **fields: Any) -> Upload:
+    upload = attempt_at((await catalog.create_image(image(**fields))).id)
     await catalog.start_upload(upload, lease=lease)
     return upload
 
@@ -465,11 +466,17 @@ async def test_publishing_writes_what_was_measured(catalog: SqlCatalog) -> None:
     found = await catalog.publish_upload(upload.id, SENT)
     assert (found.status, found.size, found.checksum) == (Status.ACTIVE, 5, "0" * 32)
     assert (found.hash_algo, found.hash_value) == ("sha512", "2" * 128)
-    assert found.crc64nvme == 2**64 - 1
+    assert (found.crc64nvme, found.virtual_size) == (2**64 - 1, 7)
     assert found.locations == (Location("main", upload.key),)
     (record,) = await catalog.uploads_of(found.id)
     assert (record.state, record.upload_id, record.sent) == (UploadState.DONE, "u-1", SENT)
     assert record.ended_at is not None
+
+
+async def test_an_unknown_virtual_size_leaves_what_was_announced(catalog: SqlCatalog) -> None:
+    upload = await saving(catalog, virtual_size=9)
+    found = await catalog.publish_upload(upload.id, replace(SENT, virtual_size=None))
+    assert found.virtual_size == 9
 
 
 async def test_publishing_may_be_repeated(catalog: SqlCatalog) -> None:

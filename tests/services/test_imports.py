@@ -74,7 +74,7 @@ class Copying:
 
     async def importing(self, origin: Origin, **properties: Any) -> Task:
         given = {"import_from": origin.url, "import_from_format": "raw",
-                 "image_properties": properties}  # fmt: skip
+                 "image_properties": {"disk_format": "raw", **properties}}  # fmt: skip
         return await self.imports().add_import(ADMIN, given, request_id="r")
 
     async def take(self, *, dead: bool = False) -> Task:

@@ -15,7 +15,7 @@ from tidegate.domain.status import Status
 from tidegate.domain.upload import Sent, Upload
 
 BODY = pattern(6 * MIB)
-SENT = Sent(len(BODY), {"md5": "0" * 32}, part_of(BODY).crc64nvme, 2)
+SENT = Sent(len(BODY), {"md5": "0" * 32}, part_of(BODY).crc64nvme, 2, virtual_size=len(BODY))
 
 
 @pytest.fixture
@@ -115,6 +115,7 @@ async def test_a_complete_object_is_finished(world: World, dead: SqlCatalog) -> 
     await world.reaping().reap()
     image = await world.image(upload.image_id)
     assert (image.status, image.size) == (Status.ACTIVE, len(BODY))
+    assert image.virtual_size == len(BODY)
 
 
 async def test_an_object_of_another_size_is_not_finished(world: World, dead: SqlCatalog) -> None:

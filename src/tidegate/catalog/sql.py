@@ -216,6 +216,7 @@ class SqlCatalog(SqlDeletions, SqlChecks, SqlMetadefs):
             sent_digests=dict(sent.digests),
             sent_crc64nvme=None if sent.crc64nvme is None else str(sent.crc64nvme),
             sent_parts=sent.parts,
+            sent_virtual_size=sent.virtual_size,
         )
 
     async def publish_upload(self, attempt: str, sent: Sent) -> Image:

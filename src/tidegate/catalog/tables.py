@@ -167,6 +167,7 @@ uploads = Table(
     Column("sent_digests", JSON),
     Column("sent_crc64nvme", String(20)),
     Column("sent_parts", Integer),
+    Column("sent_virtual_size", BigInteger),
     Column("failure_reason", String(32)),
     Column("failure_where", String(64)),
     Column("failure_message", Text),

@@ -142,6 +142,8 @@ async def publish(connection: AsyncConnection, attempt: str, fence: int, sent: S
             declared_size=None,
             declared_checksum=None,
             **_strongest(sent),
+            # what API v1 announced stays where we could not look
+            **({} if sent.virtual_size is None else {"virtual_size": sent.virtual_size}),
         )
     )
     if changed.rowcount == 0:

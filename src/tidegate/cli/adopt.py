@@ -11,8 +11,8 @@ from rich.table import Table
 
 from tidegate.cli.options import AsJson, ConfigFile, load_settings
 from tidegate.domain.errors import ObjectMissing, StoreError, TooLarge
-from tidegate.domain.image import CONTAINER_FORMATS, DISK_FORMATS, Visibility
-from tidegate.settings import Settings
+from tidegate.domain.image import Visibility
+from tidegate.settings import CONTAINER_FORMATS, DISK_FORMATS, Settings
 from tidegate.telemetry import configure_logging
 
 if TYPE_CHECKING:
@@ -44,7 +44,12 @@ def adopt(
     """Make images of objects that lie in a store already. They are read once, and stay there."""
     if bool(keys) == all_keys:
         raise typer.BadParameter("name the keys, or say --all")
-    for given, known in ((disk_format, DISK_FORMATS), (container_format, CONTAINER_FORMATS)):
+    settings = load_settings(config)
+    taken = settings.image_format
+    for given, known in (
+        (disk_format, taken.disk_formats),
+        (container_format, taken.container_formats),
+    ):
         if given not in known:
             raise typer.BadParameter(f"{given} is none of {', '.join(known)}")
     from tidegate.services.adopting import Terms
@@ -57,7 +62,7 @@ def adopt(
         own=own,
     )
     wanted = None if all_keys else [prefix + key for key in keys or ()]
-    found, failed = asyncio.run(_run(load_settings(config), store, prefix, wanted, terms, dry_run))
+    found, failed = asyncio.run(_run(settings, store, prefix, wanted, terms, dry_run))
     if as_json:
         typer.echo(json.dumps([_as_json(one) for one in found], indent=2))
     else:

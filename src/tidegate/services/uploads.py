@@ -2,15 +2,16 @@
 
 The commit protocol, each step repeatable by whoever takes the attempt over: (1) claim: saving,
 with the attempt's row and lease; (2) begin at the store, its upload id written down before the
-first part; (3) send parts; (4) compare size and digests; (5) write down what was verified; (6)
-complete at the store, looking where its answer is ambiguous; (7) publish, guarded by the claim.
+first part; (3) send parts; (4) compare size, digests and format; (5) write down what was
+verified; (6) complete at the store, looking where its answer is ambiguous; (7) publish, guarded by
+the claim.
 """
 
 import asyncio
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from uuid import uuid4
 
 from tidegate import telemetry
@@ -34,6 +35,8 @@ from tidegate.domain.errors import (
     StoreReadOnly,
     TidegateError,
     TooLarge,
+    UnsafeFormat,
+    WrongFormat,
     first_failure,
 )
 from tidegate.domain.image import Image
@@ -45,12 +48,13 @@ from tidegate.killpoints import kill_point
 from tidegate.services.quotas import ProjectQuotas, Rationed
 from tidegate.services.removals import Removals
 from tidegate.services.waiting import set_within
+from tidegate.settings import ImageFormat, Quotas
 from tidegate.settings import Locations as LocationSettings
-from tidegate.settings import Quotas
 from tidegate.settings import Uploads as UploadSettings
 from tidegate.stores.base import Store
 from tidegate.telemetry import log
 from tidegate.transfer.digest import DigestPool
+from tidegate.transfer.inspect import Inspection
 from tidegate.transfer.memory import Arena
 from tidegate.transfer.parts import plan
 from tidegate.transfer.upload import Sending, Source
@@ -78,6 +82,7 @@ class Uploads:
         removals: Removals,
         *,
         settings: UploadSettings,
+        formats: ImageFormat,
         locations: LocationSettings,
         default_store: str,
         arena: Arena,
@@ -90,6 +95,7 @@ class Uploads:
         self._policy = policy
         self._removals = removals
         self._settings = settings
+        self._formats = formats
         self._locations = locations
         self._default_store = default_store
         self._arena = arena
@@ -141,7 +147,7 @@ class Uploads:
         server takes the image back to queued.
 
         NotFound, Forbidden, BadTransition, Invalid, TooLarge, Busy before; ClientGone,
-        SizeMismatch, DigestMismatch, TooLarge, StoreError, Gone after.
+        SizeMismatch, DigestMismatch, TooLarge, WrongFormat, UnsafeFormat, StoreError, Gone after.
         """
         image = await self._catalog.get_image(image_id, _viewer(caller))
         self._policy.require(caller, "upload_image", image)
@@ -187,11 +193,14 @@ class Uploads:
         self._count(1)
         try:
             kill_point("before_claim")
-            await self._claim(upload, change, allowance, stopped, request_id)
+            # the formats are settled from here on
+            image = await self._claim(upload, change, allowance, stopped, request_id)
             kill_point("after_claim")
             telemetry.UPLOADS_STARTED.inc()
             with telemetry.UPLOADS_RUNNING.track_inprogress():
-                return await self._claimed(upload, sending, expected, request_id, stopped)
+                return await self._claimed(
+                    upload, sending, expected, self._inspection(image), request_id, stopped
+                )
         finally:
             self._catalog.let_go(attempt)
             self._count(-1)
@@ -233,6 +242,10 @@ class Uploads:
             raise StoreReadOnly(store.id, "it takes no data")
         return store
 
+    def _inspection(self, image: Image) -> Inspection | None:
+        inspected = self._settings.check_format and image.container_format == "bare"
+        return Inspection(str(image.disk_format), self._formats) if inspected else None
+
     def _algorithms(self, expected: Expected) -> list[str]:
         return sorted({*self._settings.digests, *expected.digests})
 
@@ -243,10 +256,10 @@ class Uploads:
         allowance: Allowance,
         stopped: Event,
         request_id: str | None,
-    ) -> None:
+    ) -> Image:
         lease = self._settings.lease
         try:
-            await self._catalog.start_upload(
+            return await self._catalog.start_upload(
                 upload, lease=lease, change=change, allowance=allowance
             )
         except asyncio.CancelledError as error:
@@ -262,6 +275,7 @@ class Uploads:
         upload: Upload,
         sending: Sending,
         expected: Expected,
+        inspection: Inspection | None,
         request_id: str | None,
         stopped: Event,
     ) -> Image:
@@ -270,7 +284,7 @@ class Uploads:
             async with sending, asyncio.TaskGroup() as group:
                 done = asyncio.Event()
                 group.create_task(self._keep_alive(upload, sending, done))
-                image = await self._send(upload, sending, expected)
+                image = await self._send(upload, sending, expected, inspection)
                 done.set()
         except BaseException as failures:
             error = first_failure(failures)
@@ -283,13 +297,21 @@ class Uploads:
                  seconds=round(time.monotonic() - begun, 3), request_id=request_id)  # fmt: skip
         return image
 
-    async def _send(self, upload: Upload, sending: Sending, expected: Expected) -> Image:
+    async def _send(
+        self,
+        upload: Upload,
+        sending: Sending,
+        expected: Expected,
+        inspection: Inspection | None,
+    ) -> Image:
         if expected.size is not None and expected.length not in (None, expected.size):
             assert expected.length is not None
             raise SizeMismatch(expected.size, expected.length)
-        sent = await sending.run()
+        sent = await sending.run(inspection)
         sending.step = "verify"
         _verify(sent, expected)
+        if inspection is not None:
+            sent = replace(sent, virtual_size=inspection.finish(sent.size))
         kill_point("after_verify")
         sending.step = "record"
         await self._catalog.upload_completing(upload.id, sent)
@@ -393,6 +415,8 @@ def _failure(error: BaseException, where: str, request_id: str | None) -> Failur
         (DigestMismatch, "digest_mismatch"),
         (SourceBroke, "source"),
         (TooLarge, "too_large"),
+        (WrongFormat, "wrong_format"),
+        (UnsafeFormat, "unsafe_format"),
         (StoreError, "store"),
         (CatalogDown, "catalog"),
         (asyncio.CancelledError, "drained"),

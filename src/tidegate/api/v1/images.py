@@ -10,6 +10,7 @@ from aiohttp import web
 from tidegate.api.body import Body, expected, is_data
 from tidegate.api.delivery import deliver
 from tidegate.api.errors import render
+from tidegate.api.formats import check_formats
 from tidegate.api.keys import CALLER, DOWNLOADS, IMAGES, IMPORTS, REQUEST_ID, SETTINGS, UPLOADS
 from tidegate.api.links import base_url
 from tidegate.api.reading import refuse_body
@@ -42,6 +43,7 @@ _MEASURED = frozenset({Status.ACTIVE, Status.DEACTIVATED})
 
 async def post_image(request: web.Request) -> web.Response:
     meta, carries = read_meta(request.headers), _carries_data(request)
+    check_formats(request, meta.given)
     _refuse_too_large(request, meta)
     caller, images = request[CALLER], request.app[IMAGES]
     image_id = meta.get("id") or str(uuid4())
@@ -74,6 +76,7 @@ async def post_image(request: web.Request) -> web.Response:
 
 async def put_image(request: web.Request) -> web.Response:
     meta, carries = read_meta(request.headers), _carries_data(request)
+    check_formats(request, meta.given)
     caller, images = request[CALLER], request.app[IMAGES]
     actions = ["modify_image", "upload_image"] if carries else ["modify_image"]
     image = await images.for_v1(caller, request.match_info["image_id"], *actions)
@@ -253,15 +256,16 @@ async def _take_data(
         raise Invalid("Content-Type must be application/octet-stream")
     body = Body(request, request.app[SETTINGS].uploads.idle_timeout)
     try:
-        return await uploads.upload(
-            caller,
-            image.id,
-            body,
-            coming,
-            store_id=store_id,
-            request_id=request[REQUEST_ID],
-            change=change,
-        )
+        with never_415():
+            return await uploads.upload(
+                caller,
+                image.id,
+                body,
+                coming,
+                store_id=store_id,
+                request_id=request[REQUEST_ID],
+                change=change,
+            )
     finally:
         body.close()
 

@@ -5,6 +5,7 @@ from typing import Any
 from aiohttp import web
 
 from tidegate.api.errors import answer
+from tidegate.api.formats import check_formats
 from tidegate.api.keys import CALLER, IMAGES
 from tidegate.api.links import base_url
 from tidegate.api.reading import read_json, refuse_body
@@ -13,12 +14,14 @@ from tidegate.api.v2.schemas import check_image
 from tidegate.api.v2.views import image_page, image_view, respond
 from tidegate.domain.errors import Forbidden, Invalid
 from tidegate.domain.image import Visibility
-from tidegate.services.images import BASE_FIELDS, NewImage, property_name
+from tidegate.services.images import BASE_FIELDS, Edit, NewImage, property_name
 
 
 async def create_image(request: web.Request) -> web.Response:
     body = await read_json(request)
-    image = await request.app[IMAGES].create(request[CALLER], new_image(body))
+    new = new_image(body)
+    check_formats(request, new.fields)
+    image = await request.app[IMAGES].create(request[CALLER], new)
     location = f"{base_url(request)}/v2/images/{image.id}"
     return respond(image_view(request, image), status=201, headers={"Location": location})
 
@@ -48,6 +51,9 @@ async def change_image(request: web.Request) -> web.Response:
         refusal.headers["Accept-Patch"] = patch.ACCEPTED
         return refusal
     edits = patch.parse(media_type, await read_json(request))
+    for edit in edits:
+        if isinstance(edit, Edit):
+            check_formats(request, {edit.name: edit.value})
     image = await request.app[IMAGES].change(request[CALLER], request.match_info["image_id"], edits)
     return respond(image_view(request, image))
 

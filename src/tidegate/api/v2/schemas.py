@@ -1,15 +1,18 @@
 """The JSON schemas that clients build their models from, and that bodies are checked against."""
 
 import json
+from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from aiohttp import web
 
+from tidegate.api.keys import SETTINGS
 from tidegate.api.reading import refuse_body
 from tidegate.api.v2.matching import Matcher
 from tidegate.api.v2.member_schemas import MEMBER, MEMBERS
 from tidegate.api.v2.task_schemas import TASK, TASKS
-from tidegate.domain.image import CONTAINER_FORMATS, DISK_FORMATS
+from tidegate.settings import ImageFormat
 
 UUID = "^([0-9a-fA-F]){8}-([0-9a-fA-F]){4}-([0-9a-fA-F]){4}-([0-9a-fA-F]){4}-([0-9a-fA-F]){12}$"
 
@@ -86,12 +89,10 @@ _PROPERTIES: dict[str, dict[str, Any]] = {
     "virtual_size": _fixed(_number("Size of the disk inside, in bytes", null=True)),
     "container_format": {
         "type": ["null", "string"],
-        "enum": [None, *CONTAINER_FORMATS],
         "description": "The container's format",
     },
     "disk_format": {
         "type": ["null", "string"],
-        "enum": [None, *DISK_FORMATS],
         "description": "The disk's format",
     },
     "created_at": _fixed(_text("When the image was made")),
@@ -157,21 +158,31 @@ IMAGES: dict[str, Any] = {
     ],
 }
 
-_DOCUMENTS = {
-    "image": IMAGE,
-    "images": IMAGES,
-    "member": MEMBER,
-    "members": MEMBERS,
-    "task": TASK,
-    "tasks": TASKS,
-}
 check_image = Matcher(IMAGE).check
 
 
 async def show_schema(request: web.Request) -> web.Response:
     refuse_body(request)
-    document = _DOCUMENTS.get(request.match_info["name"])
+    document = _documents(request.app[SETTINGS].image_format).get(request.match_info["name"])
     if document is None:
         raise web.HTTPNotFound
     body = json.dumps(document).encode()
     return web.Response(body=body, headers={"Content-Type": "application/json"})
+
+
+@cache
+def _documents(formats: ImageFormat) -> Mapping[str, dict[str, Any]]:
+    """The schemas by name, with the formats that are taken here."""
+    enums = {"disk_format": formats.disk_formats, "container_format": formats.container_formats}
+    named = {name: {**_PROPERTIES[name], "enum": [None, *enum]} for name, enum in enums.items()}
+    image = {**IMAGE, "properties": _PROPERTIES | named}
+    listed = {**IMAGES["properties"], "images": {"type": "array", "items": image}}
+    images = {**IMAGES, "properties": listed}
+    return {
+        "image": image,
+        "images": images,
+        "member": MEMBER,
+        "members": MEMBERS,
+        "task": TASK,
+        "tasks": TASKS,
+    }
