@@ -115,6 +115,9 @@ DEFAULT_RULES: Mapping[str, Rule] = {
     "add_task": _anyone,
     "modify_task": _anyone,
     "stores_info_detail": _service,
+    "cache_image": _admin,
+    "cache_list": _admin,
+    "cache_delete": _admin,
 }
 """A task's rules open nothing alone: each call of the tasks asks ``tasks_api_access`` first."""
 

@@ -2,12 +2,16 @@
 
 from aiohttp import web
 
+from tidegate.api.keys import SETTINGS
 from tidegate.api.links import base_url
 
 CURRENT = "v2.5"
 SUPPORTED = ("v2.4", "v2.3", "v2.2", "v2.1", "v2.0")
 DEPRECATED = ("v1.1", "v1.0")
-ACCEPTED = frozenset({"v2", CURRENT, *SUPPORTED, "v1", *DEPRECATED})
+WITH_CACHE = "v2.14"
+"""By which clients know that there are the calls of the cache."""
+
+ACCEPTED = frozenset({"v2", CURRENT, *SUPPORTED, WITH_CACHE, "v1", *DEPRECATED})
 """What may stand first in a path."""
 
 
@@ -28,6 +32,8 @@ def _document(request: web.Request, status: int) -> web.Response:
         return {"id": name, "status": state, "links": [link]}
 
     entries = [entry(CURRENT, "CURRENT")]
+    if request.app[SETTINGS].cache.enabled:
+        entries.append(entry(WITH_CACHE, "SUPPORTED"))
     entries += [entry(name, "SUPPORTED") for name in SUPPORTED]
     entries += [entry(name, "DEPRECATED") for name in DEPRECATED]
     return web.json_response({"versions": entries}, status=status)
