@@ -496,15 +496,6 @@ async def test_without_a_cache_no_folder_is_made(store: FaultyStore, tmp_path: P
     assert not (tmp_path / "cache").exists()
 
 
-async def test_a_folder_that_cannot_be_used_stops_the_start(
-    store: FaultyStore, tmp_path: Path
-) -> None:
-    (tmp_path / "cache").write_bytes(b"")
-    with pytest.raises(StoreDown, match="cannot be used"):
-        async with running(store, tmp_path, cache=cache_of(tmp_path)):
-            pass
-
-
 async def test_it_is_counted(gate: Gateway) -> None:
     async def counted(name: str) -> float:
         text = (await gate.ask("GET", "/metrics")).body.decode()

@@ -124,24 +124,19 @@ class Downloads:
             receiving = Receiving(source, key, start, stop, size=size, arena=self._arena)
             async with receiving.blocks() as blocks:
                 checked = self._checked(image, source.id, blocks, start, stop)
-                if isinstance(near, Filling):
+                if isinstance(source, Held):
+                    checked = _dropping(checked, source)
+                elif isinstance(near, Filling):
                     checked = _copied(checked, near)
                 try:
                     first = await anext(checked)
                 except StoreError as error:
                     log.error("location not readable", image=image.id, store=source.id,
                               error=error.message)  # fmt: skip
-                    if isinstance(source, Held):
-                        await source.damaged()
                     if number == len(sources):
                         raise
                     continue
-                try:
-                    yield _chain(first, checked)
-                except StoreError:
-                    if isinstance(source, Held):
-                        await source.damaged()
-                    raise
+                yield _chain(first, checked)
                 return
 
     async def into_cache(self, image: Image, filling: Filling) -> None:
@@ -199,6 +194,16 @@ class Downloads:
 async def _nothing() -> AsyncIterator[memoryview]:
     return
     yield
+
+
+async def _dropping(blocks: AsyncIterator[memoryview], held: Held) -> AsyncIterator[memoryview]:
+    """The blocks of a cached copy, which is removed if they are not the right ones."""
+    try:
+        async for block in blocks:
+            yield block
+    except StoreError:
+        await held.damaged()
+        raise
 
 
 async def _copied(blocks: AsyncIterator[memoryview], filling: Filling) -> AsyncIterator[memoryview]:

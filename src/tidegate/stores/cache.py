@@ -453,7 +453,7 @@ class Filling:
         return self._folder.submit(lambda: self._write(block))
 
     def finish(self) -> None:
-        """All was written: make it a copy, if it is right; ``finished`` is done then."""
+        """All was written: make it a copy, if it is right; ``finished`` then says so."""
         self._let_go = True
         self.finished = self._folder.submit(self._finish)
 
@@ -461,7 +461,7 @@ class Filling:
         """Unless ``finish`` was called: there will be no copy."""
         if not self._let_go:
             self._let_go = True
-            self._folder.submit(self._leave)
+            self.finished = self._folder.submit(self._leave)
 
     def _write(self, block: memoryview) -> None:
         with self._lock:
@@ -507,10 +507,11 @@ class Filling:
                 return True
             return False
 
-    def _leave(self) -> None:
+    def _leave(self) -> bool:
         with self._lock:
             if not self._over:
                 self._end("left")
+            return False
 
     def _fail(self, error: OSError, *, unlink: bool = True) -> None:
         full = error.errno in _FULL
