@@ -119,14 +119,13 @@ async def test_answers_are_the_same_with_and_without_a_copy(
         path = f"/v2/images/{image_id}/file"
         before = await gate.ask("GET", path, headers=headers)
         await download(gate, image_id)
-        await cached(gate, image_id)
+        hits = (await cached(gate, image_id))["hits"]
         after = await gate.ask("GET", path, headers=headers)
         assert (after.status, after.body) == (before.status, before.body)
         for answer in (before, after):
             answer.headers = {k: v for k, v in answer.headers.items() if k != "Date"}
         assert after.headers == before.headers
-        hits = (await listed(gate))[image_id]["hits"]
-        assert hits == (0 if "9-" in asked else 1)
+        assert (await listed(gate))[image_id]["hits"] - hits == (after.status != 416)
 
 
 async def test_v1_is_served_as_well(gate: Gateway, store: FaultyStore) -> None:
