@@ -53,6 +53,8 @@ _OLD = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _CHANGE = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
+_BAD = frozenset({errno.EIO, errno.ELOOP})
+
 
 class Check(Protocol):
     """Whether the bytes of a copy are the right ones; told all of them in order."""
@@ -204,7 +206,7 @@ class CacheFolder:
             total -= entry.size + _TRAILER
             if total + size <= self._max_size:
                 return
-        raise _NoRoomError
+        raise _NoRoomError("all that is left is being made just now")
 
     def _last_use(self, entry: Entry) -> float:
         return max(entry.used, self._uses.get(entry.name, (0, 0.0))[1])
@@ -359,6 +361,8 @@ class Held:
             return False
         except OSError as error:
             log.error("cached copy not readable", error=str(error))
+            if error.errno in _BAD:
+                self._folder.damaged(self.name)
             return False
         if found is None or found.size != self.size:
             self._folder.damaged(self.name)
@@ -478,9 +482,7 @@ class Filling:
                     self._at += count
                     block = block[count:]
                 kill_point("cache_half_filled")
-            except _NoRoomError:
-                self._end("no_room")
-            except OSError as error:
+            except (OSError, _NoRoomError) as error:
                 self._fail(error)
 
     def _finish(self) -> bool:
@@ -498,9 +500,7 @@ class Filling:
                 os.fsync(self._fd)
                 kill_point("cache_whole")
                 self._folder.publish(self._name)
-            except _NoRoomError:
-                self._end("no_room")
-            except OSError as error:
+            except (OSError, _NoRoomError) as error:
                 self._fail(error)
             else:
                 self._end("done", unlink=False)
@@ -513,11 +513,12 @@ class Filling:
                 self._end("left")
             return False
 
-    def _fail(self, error: OSError, *, unlink: bool = True) -> None:
-        full = error.errno in _FULL
-        log.warning("cache not filled", image=self._image_id,
-                    reason="disk_full" if full else "disk", error=str(error))  # fmt: skip
-        self._end("disk_full" if full else "disk", unlink=unlink)
+    def _fail(self, error: OSError | _NoRoomError, *, unlink: bool = True) -> None:
+        outcome = "no_room"
+        if isinstance(error, OSError):
+            outcome = "disk_full" if error.errno in _FULL else "disk"
+        log.warning("cache not filled", image=self._image_id, reason=outcome, error=str(error))
+        self._end(outcome, unlink=unlink)
 
     def _end(self, outcome: str | None, *, unlink: bool = True) -> None:
         self._over = True
