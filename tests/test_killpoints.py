@@ -21,6 +21,7 @@ POINTS = {
     "scrub_mid", "scrub_removed", "purge_mid",
     "before_task", "task_claimed", "task_image_named", "task_image_made", "task_refusing",
     "task_removing", "task_failing", "task_done_uncommitted",
+    "cache_half_filled", "cache_whole", "cache_published", "cache_evicting",
 }  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from tidegate.identity.base import Anyone, Identity
 from tidegate.identity.keystone import Keystone
 from tidegate.identity.policy_file import Judged, PolicyFile, read_protections
 from tidegate.identity.tokens import Tokens
+from tidegate.jobs.cache import Filler, Upkeep
 from tidegate.jobs.orphans import LOOK_AT_MOST, Orphans
 from tidegate.jobs.purger import Purger
 from tidegate.jobs.reaper import Reaper
@@ -31,6 +32,7 @@ from tidegate.jobs.scrubber import Scrubber
 from tidegate.jobs.watcher import Watcher
 from tidegate.jobs.worker import Purge, Worker
 from tidegate.services.activation import Activation
+from tidegate.services.cache import Cache
 from tidegate.services.checking import Checking
 from tidegate.services.deleting import Deleting
 from tidegate.services.downloads import Downloads
@@ -50,6 +52,7 @@ from tidegate.settings import HttpStore as HttpSettings
 from tidegate.settings import S3Store as S3Settings
 from tidegate.settings import Settings, StoreSettings
 from tidegate.stores.base import Store
+from tidegate.stores.cache import CacheFolder
 from tidegate.stores.fetch import Fetcher
 from tidegate.stores.filesystem import FilesystemStore
 from tidegate.stores.http import HttpStore
@@ -160,8 +163,19 @@ async def gateway(
         app[keys.IDENTITY] = identity
         app[keys.UPLOADS] = uploads
         app[keys.ACTIVATION] = Activation(catalog, policy)
+        folder: CacheFolder | None = None
+        if settings.cache.enabled:
+            folder = CacheFolder(settings.cache.path, settings.cache.max_size)
+            await folder.open()
+            stack.push_async_callback(folder.close)
+        app[keys.CACHE] = cache = Cache(catalog, policy, folder)
         app[keys.DOWNLOADS] = downloads = Downloads(
-            catalog, stores, policy, settings=settings.downloads, arena=arena
+            catalog,
+            stores,
+            policy,
+            settings=settings.downloads,
+            arena=arena,
+            cache=cache if settings.cache.enabled else None,
         )
         app[keys.LOCATIONS] = Locations(
             stores,
@@ -210,6 +224,11 @@ async def gateway(
         runner = Runner(jobs)
         runner.start()
         stack.push_async_callback(runner.close)
+        if settings.cache.enabled:
+            # a copy takes as long as its image is large
+            caching = Runner([Filler(cache, downloads), Upkeep(cache)], deadline=None)
+            caching.start()
+            stack.push_async_callback(caching.close)
         checking = Checking(catalog, stores, removals, reaping)
         rare = Runner([Orphans(checking, catalog)], deadline=LOOK_AT_MOST)
         rare.start()

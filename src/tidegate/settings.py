@@ -237,6 +237,12 @@ class Quotas(Branch):
     bytes: Limit = -1
 
 
+class Cache(Branch):
+    enabled: bool = False
+    path: Path = Path("cache")
+    max_size: Size = 20 * 2**30
+
+
 class FilesystemStore(Branch):
     type: Literal["filesystem"] = "filesystem"
     id: str = Field(default="local", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
@@ -287,6 +293,7 @@ class Settings(Branch):
     fetch: Fetch = Fetch()
     quotas: Quotas = Quotas()
     scrub: Scrub = Scrub()
+    cache: Cache = Cache()
     stores: tuple[StoreSettings, ...] = (FilesystemStore(default=True),)
 
     @model_validator(mode="after")

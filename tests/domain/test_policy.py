@@ -60,7 +60,8 @@ BY_VISIBILITY = {
         every(WRITERS),
     ),
     **dict.fromkeys(
-        ("publicize_image", "delete_image_location", "copy_image", "tasks_api_access"),
+        ("publicize_image", "delete_image_location", "copy_image", "tasks_api_access",
+         "cache_image", "cache_list", "cache_delete"),
         every(ADMINS),
     ),
     **dict.fromkeys(

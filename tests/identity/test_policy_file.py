@@ -46,7 +46,7 @@ async def test_a_rule_replaces_the_built_in_one(path: Path, policy: Policy) -> N
          {"add_image": [["role:a", "role:b"], ["role:c"]]}),
         ("add_image: rule:mine\nmine: role:x", {"add_image": "rule:mine", "mine": "role:x"}),
         ("add_image: >\n  role:a\n  or role:b\n", {"add_image": "role:a or role:b\n"}),
-        ("cache_list: rule:elsewhere or rule:mine\nmine: role:x", {"mine": "role:x"}),
+        ("manage_image_cache: rule:elsewhere or rule:mine\nmine: role:x", {"mine": "role:x"}),
     ],
 )  # fmt: skip
 def test_what_a_file_may_hold(path: Path, text: str, rules: object) -> None:

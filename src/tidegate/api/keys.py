@@ -9,6 +9,7 @@ from aiohttp import web
 from tidegate.domain.policy import Caller
 from tidegate.identity.base import Identity
 from tidegate.services.activation import Activation
+from tidegate.services.cache import Cache
 from tidegate.services.downloads import Downloads
 from tidegate.services.images import Images
 from tidegate.services.imports import Imports
@@ -29,6 +30,7 @@ MEMBERS = web.AppKey("members", Members)
 METADEFS = web.AppKey("metadefs", Metadefinitions)
 TASKS = web.AppKey("tasks", Tasks)
 IMPORTS = web.AppKey("imports", Imports)
+CACHE = web.AppKey("cache", Cache)
 DOWNLOADS = web.AppKey("downloads", Downloads)
 
 HOSTS: web.AppKey[frozenset[str] | None] = web.AppKey("hosts")

@@ -8,7 +8,7 @@ from tidegate.api.body import continue_later
 from tidegate.api.v1 import images as v1
 from tidegate.api.v1 import lists as v1_lists
 from tidegate.api.v1 import members as v1_members
-from tidegate.api.v2 import actions, data, discovery, images, members, schemas, tasks
+from tidegate.api.v2 import actions, cache, data, discovery, images, members, schemas, tasks
 from tidegate.api.v2.metadefs.routes import METADEF_ROUTES
 
 _IMAGE = "/v2/images/{image_id}"
@@ -49,6 +49,10 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("POST", "/v2/tasks", tasks.create_task),
     ("GET", "/v2/tasks/{task_id}", tasks.show_task),
     ("DELETE", "/v2/tasks/{task_id}", tasks.delete_task),
+    ("GET", "/v2/cache", cache.list_cached),
+    ("DELETE", "/v2/cache", cache.clear),
+    ("PUT", "/v2/cache/{image_id}", cache.enqueue),
+    ("DELETE", "/v2/cache/{image_id}", cache.delete),
     ("GET", "/v2/schemas/{name}", schemas.show_schema),
     *METADEF_ROUTES,
     ("GET", "/v1/", v1_lists.list_images),

@@ -147,6 +147,9 @@ DEFAULT_RULES: Mapping[str, Rule] = {
     "get_metadef_resource_type": _any_reader,
     "add_metadef_resource_type_association": _admin,
     "remove_metadef_resource_type_association": _admin,
+    "cache_image": _admin,
+    "cache_list": _admin,
+    "cache_delete": _admin,
 }
 """A task's rules open nothing alone: each call of the tasks asks ``tasks_api_access`` first. The
 ``metadef`` rules are about a namespace, which has an owner and a visibility like an image."""

@@ -53,6 +53,9 @@ TEXTS: Mapping[str, str] = {
     "add_task": "rule:default",
     "modify_task": "rule:default",
     "stores_info_detail": f"{_ADMIN} or rule:service_api",
+    "cache_image": _ADMIN,
+    "cache_list": _ADMIN,
+    "cache_delete": _ADMIN,
     "get_metadef_namespaces": _READERS,
     "get_metadef_namespace": _OPEN_READERS,
     "add_metadef_namespace": _ADMIN,
@@ -88,6 +91,6 @@ HELPERS = frozenset(TEXTS) - frozenset(DEFAULT_RULES)
 
 ELSEWHERE = re.compile(
     r"metadef_(default|admin)|modify_metadef_resource_type_association|get_metadef_resource_types?"
-    r"|manage_image_cache|cache_\w+|list_cached_nodes"
+    r"|manage_image_cache|list_cached_nodes"
 )
 """Names of Glance's that guard nothing here."""

@@ -2,6 +2,7 @@
 
 from aiohttp import web
 
+from tidegate.api.keys import SETTINGS
 from tidegate.api.links import base_url
 from tidegate.api.v2.views import respond
 
@@ -10,7 +11,10 @@ SUPPORTED = ("v2.7", "v2.6", "v2.5", "v2.4", "v2.3", "v2.2", "v2.1", "v2.0")
 """Clients trust a number to bring its feature, so what is not served is not told of: stores (2.8,
 2.10 to 2.13), the cache (2.14, 2.16, 2.18), details of stores (2.15), calls of locations (2.17)."""
 DEPRECATED = ("v1.1", "v1.0")
-ACCEPTED = frozenset({"v2", CURRENT, *SUPPORTED, "v1", *DEPRECATED})
+WITH_CACHE = "v2.14"
+"""By which clients know that there are the calls of the cache."""
+
+ACCEPTED = frozenset({"v2", CURRENT, *SUPPORTED, WITH_CACHE, "v1", *DEPRECATED})
 """What may stand first in a path."""
 
 
@@ -36,6 +40,8 @@ def _document(request: web.Request, status: int) -> web.Response:
         return {"id": name, "status": state, "links": [link]}
 
     entries = [entry(CURRENT, "CURRENT")]
+    if request.app[SETTINGS].cache.enabled:
+        entries.append(entry(WITH_CACHE, "SUPPORTED"))
     entries += [entry(name, "SUPPORTED") for name in SUPPORTED]
     entries += [entry(name, "DEPRECATED") for name in DEPRECATED]
     return respond({"versions": entries}, status=status)
