@@ -38,8 +38,10 @@ from tidegate.services.members import Members
 from tidegate.services.reaping import Reaping
 from tidegate.services.removals import Removals
 from tidegate.services.scrubbing import Scrubbing
+from tidegate.services.stores import Stores
 from tidegate.services.tasks import Tasks
 from tidegate.services.uploads import Uploads
+from tidegate.services.usage import ProjectUsage
 from tidegate.settings import FilesystemStore as FilesystemSettings
 from tidegate.settings import HttpStore as HttpSettings
 from tidegate.settings import S3Store as S3Settings
@@ -161,6 +163,16 @@ async def gateway(
             quotas=settings.quotas,
             delayed=settings.deletion.delayed,
         )
+        app[keys.STORES] = Stores(
+            catalog,
+            stores,
+            policy,
+            removals,
+            configured=settings.stores,
+            default=settings.default_store,
+            uploads=settings.uploads,
+        )
+        app[keys.USAGE] = ProjectUsage(catalog)
         app[keys.MEMBERS] = Members(catalog, policy, quotas=settings.quotas)
         tasks = Tasks(catalog, policy, keep=settings.tasks.keep, lease=lease, node=node)
         imports = Imports(

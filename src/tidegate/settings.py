@@ -157,6 +157,7 @@ class Quotas(Branch):
 class FilesystemStore(Branch):
     type: Literal["filesystem"] = "filesystem"
     id: str = Field(default="local", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+    description: str = ""
     default: bool = False
     path: Path = Path("images")
 
@@ -164,6 +165,7 @@ class FilesystemStore(Branch):
 class S3Store(Branch):
     type: Literal["s3"]
     id: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+    description: str = ""
     default: bool = False
     endpoint: str = ""
     region: str = "us-east-1"
@@ -183,6 +185,7 @@ class S3Store(Branch):
 class HttpStore(Branch):
     type: Literal["http"]
     id: str = Field(default="http", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+    description: str = ""
     default: Literal[False] = False
     timeout: Duration = 30.0
 

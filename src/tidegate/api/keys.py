@@ -14,8 +14,10 @@ from tidegate.services.images import Images
 from tidegate.services.imports import Imports
 from tidegate.services.locations import Locations
 from tidegate.services.members import Members
+from tidegate.services.stores import Stores
 from tidegate.services.tasks import Tasks
 from tidegate.services.uploads import Uploads
+from tidegate.services.usage import ProjectUsage
 from tidegate.settings import Settings
 
 SETTINGS = web.AppKey("settings", Settings)
@@ -23,7 +25,9 @@ IDENTITY: web.AppKey[Identity] = web.AppKey("identity")
 ACTIVATION = web.AppKey("activation", Activation)
 IMAGES = web.AppKey("images", Images)
 LOCATIONS = web.AppKey("locations", Locations)
+STORES = web.AppKey("stores", Stores)
 UPLOADS = web.AppKey("uploads", Uploads)
+USAGE = web.AppKey("usage", ProjectUsage)
 MEMBERS = web.AppKey("members", Members)
 TASKS = web.AppKey("tasks", Tasks)
 IMPORTS = web.AppKey("imports", Imports)

@@ -8,7 +8,7 @@ from tidegate.api.body import continue_later
 from tidegate.api.v1 import images as v1
 from tidegate.api.v1 import lists as v1_lists
 from tidegate.api.v1 import members as v1_members
-from tidegate.api.v2 import actions, data, discovery, images, schemas, tasks
+from tidegate.api.v2 import actions, data, discovery, images, schemas, stores, tasks
 
 _IMAGE = "/v2/images/{image_id}"
 _IMAGE_V1 = "/v1/images/{image_id}"
@@ -39,6 +39,10 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("PUT", f"{_IMAGE}/tags/{{tag}}", images.put_tag),
     ("DELETE", f"{_IMAGE}/tags/{{tag}}", images.delete_tag),
     ("GET", f"{_IMAGE}/tasks", tasks.list_image_tasks),
+    ("GET", "/v2/info/stores", stores.list_stores),
+    ("GET", "/v2/info/stores/detail", stores.list_details),
+    ("GET", "/v2/info/usage", stores.show_usage),
+    ("DELETE", "/v2/stores/{store_id}/{image_id}", stores.delete_copy),
     ("GET", "/v2/tasks", tasks.list_tasks),
     ("POST", "/v2/tasks", tasks.create_task),
     ("GET", "/v2/tasks/{task_id}", tasks.show_task),

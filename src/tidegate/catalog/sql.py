@@ -14,9 +14,10 @@ from tidegate.catalog import (
     scrubs,
     tasks,
     uploads,
+    usage,
 )
 from tidegate.catalog import tables as t
-from tidegate.catalog.base import ImageChange, ImageQuery, TaskQuery, Viewer
+from tidegate.catalog.base import ImageChange, ImageQuery, TaskQuery, Usage, Viewer
 from tidegate.catalog.checks import SqlChecks
 from tidegate.catalog.deletions import SqlDeletions
 from tidegate.catalog.engine import Database, compiled
@@ -117,6 +118,10 @@ class SqlCatalog(SqlDeletions, SqlChecks):
         c = t.images.c
         rows = await self._database.rows(select(c.id, c.status).where(c.id.in_(list(image_ids))))
         return {row["id"]: Status(row["status"]) for row in rows}
+
+    async def usage_of(self, project: str | None) -> Usage:
+        (row,) = await self._database.rows(usage.held_by(project))
+        return Usage(**{name: int(value) for name, value in row.items()})
 
     async def delete_image(self, image_id: str, *, delayed: bool = False) -> list[Removal]:
         async with self._database.transaction() as connection:

@@ -73,7 +73,10 @@ class Locations:
         if not self._policy.allows(caller, "get_image_location", image):
             return []
         return [
-            (self._stores[location.store].url(location.key), location.metadata)
+            (
+                self._stores[location.store].url(location.key),
+                {**location.metadata, "store": location.store},
+            )
             for location in image.locations
             if location.store in self._stores
         ]

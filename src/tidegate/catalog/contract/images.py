@@ -54,7 +54,15 @@ class DescribeLocation:
     metadata: Mapping[str, object]
 
 
-LocationEdit = AddLocation | RemoveLocation | DescribeLocation
+@dataclass(frozen=True, slots=True)
+class LeaveStore:
+    """Remove an active image's locations in this store. BadTransition; Forbidden: the image is
+    protected, or no other store holds its data; NotFound: this one does not."""
+
+    store: str
+
+
+LocationEdit = AddLocation | RemoveLocation | DescribeLocation | LeaveStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
