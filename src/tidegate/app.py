@@ -36,6 +36,7 @@ from tidegate.services.imports import Imports
 from tidegate.services.locations import Locations
 from tidegate.services.members import Members
 from tidegate.services.reaping import Reaping
+from tidegate.services.registering import Registering
 from tidegate.services.removals import Removals
 from tidegate.services.scrubbing import Scrubbing
 from tidegate.services.stores import Stores
@@ -154,6 +155,7 @@ async def gateway(
             settings=settings.locations,
             limit=settings.quotas.locations,
             max_size=settings.uploads.max_image_size,
+            algorithm=settings.uploads.hash_algorithm,
         )
         app[keys.IMAGES] = Images(
             catalog,
@@ -186,6 +188,20 @@ async def gateway(
             locations=settings.locations,
             max_size=settings.uploads.max_image_size,
             patience=settings.uploads.idle_timeout,
+        )
+        app[keys.REGISTERING] = registering = Registering(
+            catalog,
+            policy,
+            app[keys.LOCATIONS],
+            tasks,
+            remote=remote,
+            settings=settings.locations,
+            limit=settings.quotas.locations,
+            max_size=settings.uploads.max_image_size,
+            algorithm=settings.uploads.hash_algorithm,
+            patience=settings.uploads.idle_timeout,
+            arena=arena,
+            digests=digests,
         )
         app[keys.TASKS] = tasks
         app[keys.IMPORTS] = imports
@@ -224,7 +240,8 @@ async def gateway(
             stack.callback(scrubbing.stop)
         stack.push_async_callback(uploads.wait_for_idle)
         concurrency = settings.tasks.concurrency
-        worker = Worker(tasks, imports.works, concurrency=concurrency, every=reaper.every)
+        works = {**imports.works, **registering.works}
+        worker = Worker(tasks, works, concurrency=concurrency, every=reaper.every)
         stack.push_async_callback(_drain, tasks, asyncio.create_task(worker.run(), name="tasks"))
         yield app
 

@@ -100,6 +100,12 @@ class Uploads(Branch):
     on_broken: Literal["killed", "queued"] = "killed"
     max_image_size: Size = 2**40
 
+    @property
+    def hash_algorithm(self) -> str | None:
+        """The one of ``os_hash_algo``: the strongest but MD5."""
+        sizes = {name: hashlib.new(name).digest_size for name in self.digests if name != "md5"}
+        return max(sizes, key=lambda name: (name == "sha512", sizes[name]), default=None)
+
     @model_validator(mode="after")
     def _sound(self) -> "Uploads":
         for name in self.digests:
@@ -126,6 +132,7 @@ class Locations(Branch):
     show: bool = False
     show_direct_url: bool = False
     allow_refill: bool = False
+    hash_rate: Rate = 50 * 2**20
 
 
 class Deletion(Branch):

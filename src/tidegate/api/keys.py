@@ -14,6 +14,7 @@ from tidegate.services.images import Images
 from tidegate.services.imports import Imports
 from tidegate.services.locations import Locations
 from tidegate.services.members import Members
+from tidegate.services.registering import Registering
 from tidegate.services.stores import Stores
 from tidegate.services.tasks import Tasks
 from tidegate.services.uploads import Uploads
@@ -25,6 +26,7 @@ IDENTITY: web.AppKey[Identity] = web.AppKey("identity")
 ACTIVATION = web.AppKey("activation", Activation)
 IMAGES = web.AppKey("images", Images)
 LOCATIONS = web.AppKey("locations", Locations)
+REGISTERING = web.AppKey("registering", Registering)
 STORES = web.AppKey("stores", Stores)
 UPLOADS = web.AppKey("uploads", Uploads)
 USAGE = web.AppKey("usage", ProjectUsage)

@@ -8,7 +8,7 @@ from tidegate.api.body import continue_later
 from tidegate.api.v1 import images as v1
 from tidegate.api.v1 import lists as v1_lists
 from tidegate.api.v1 import members as v1_members
-from tidegate.api.v2 import actions, data, discovery, images, schemas, stores, tasks
+from tidegate.api.v2 import actions, data, discovery, images, locations, schemas, stores, tasks
 
 _IMAGE = "/v2/images/{image_id}"
 _IMAGE_V1 = "/v1/images/{image_id}"
@@ -38,6 +38,8 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("POST", f"{_IMAGE}/actions/reactivate", actions.reactivate),
     ("PUT", f"{_IMAGE}/tags/{{tag}}", images.put_tag),
     ("DELETE", f"{_IMAGE}/tags/{{tag}}", images.delete_tag),
+    ("GET", f"{_IMAGE}/locations", locations.list_locations),
+    ("POST", f"{_IMAGE}/locations", locations.add_location),
     ("GET", f"{_IMAGE}/tasks", tasks.list_image_tasks),
     ("GET", "/v2/info/stores", stores.list_stores),
     ("GET", "/v2/info/stores/detail", stores.list_details),

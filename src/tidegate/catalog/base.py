@@ -24,6 +24,7 @@ from tidegate.catalog.contract.images import (
     Viewer,
 )
 from tidegate.catalog.contract.members import Members
+from tidegate.catalog.contract.registering import Registrations
 from tidegate.catalog.contract.tasks import TaskQuery, Tasks
 from tidegate.catalog.contract.uploads import Attempts, Removals
 from tidegate.catalog.contract.usage import Usage, Usages
@@ -49,7 +50,9 @@ __all__ = [
 ]
 
 
-class Catalog(Images, Members, Attempts, Removals, Tasks, Adoptions, Scrubs, Usages, Protocol):
+class Catalog(
+    Images, Members, Attempts, Removals, Tasks, Adoptions, Scrubs, Usages, Registrations, Protocol
+):
     async def open(self) -> None:
         """Connect; migrate the schema under a lock (SQLite) or check it. CatalogDown."""
 

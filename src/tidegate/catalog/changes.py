@@ -110,12 +110,15 @@ async def _add_location(connection: AsyncConnection, image: Image, edit: AddLoca
         raise Conflict("The image was active before; its data cannot be replaced.")
     where = edit.location
     if any((old.store, old.key) == (where.store, where.key) for old in image.locations):
-        raise Conflict("The image has this location already.")
+        raise Invalid(f"The location {where.key} already exists")
     if 0 <= edit.limit <= count:
         raise TooLarge(
             "The limit has been exceeded on the number of allowed image locations. "
             f"Attempted: {count + 1}, Maximum: {edit.limit}"
         )
+    for name, value in edit.learnt.items():
+        if value is not None and getattr(image, name) not in (None, value):
+            raise Conflict(f"{name} is already set with a different value")
     at = count if edit.position is None else min(edit.position, count)
     c = t.locations.c
     await connection.execute(

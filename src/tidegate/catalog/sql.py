@@ -11,6 +11,7 @@ from tidegate.catalog import (
     damage,
     images,
     members,
+    registering,
     scrubs,
     tasks,
     uploads,
@@ -22,6 +23,7 @@ from tidegate.catalog.checks import SqlChecks
 from tidegate.catalog.deletions import SqlDeletions
 from tidegate.catalog.engine import Database, compiled
 from tidegate.catalog.query import image_page, unknown_marker
+from tidegate.catalog.registering import SqlRegistrations
 from tidegate.catalog.rows import image_of, one_image, upload_of
 from tidegate.domain.errors import NotFound
 from tidegate.domain.image import Image
@@ -35,7 +37,7 @@ ONE_IMAGE = {admin: compiled(one_image(admin=admin)) for admin in (True, False)}
 _ANY_IMAGE = {admin: compiled(one_image(admin=admin, gone=True)) for admin in (True, False)}
 
 
-class SqlCatalog(SqlDeletions, SqlChecks):
+class SqlCatalog(SqlDeletions, SqlChecks, SqlRegistrations):
     """See ``catalog.base.Catalog``. One instance is one holder of attempts: it remembers the
     fence of each attempt that it started or took over."""
 
@@ -405,7 +407,9 @@ class SqlCatalog(SqlDeletions, SqlChecks):
         message: str = "",
     ) -> Task:
         async with self._database.transaction() as connection:
-            return await tasks.end(connection, task, event, result, message, keep)
+            ended = await tasks.end(connection, task, event, result, message, keep)
+            await registering.settle(connection, ended)
+            return ended
 
     async def purge_tasks(self) -> int:
         async with self._database.transaction() as connection:

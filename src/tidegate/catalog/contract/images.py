@@ -24,9 +24,9 @@ class AddLocation:
     """Add a location to a queued (→ active) or active image, at ``position`` (None: the end).
 
     ``learnt`` (``size``, ``checksum``, ``hash_algo``, ``hash_value``) is written only where the
-    image has null. BadTransition; Conflict: the same store and key is there; TooLarge past
-    ``limit`` (negative: none); Invalid: the formats are not set; Conflict: it is queued and was
-    active before, and is no ``refill``.
+    image has null. BadTransition; Invalid: the same store and key is there, or the formats are not
+    set; TooLarge past ``limit`` (negative: none); Conflict: the image has something else than was
+    learnt, or it is queued and was active before, and this is no ``refill``.
     """
 
     location: Location
