@@ -15,6 +15,7 @@ import pytest
 from aiohttp import web
 from pytest_aiohttp import AiohttpServer
 from tests.kit.gateway import DATA, V21, Answer, Gateway, running
+from tests.kit.server import until
 from tests.kit.stores import FaultyStore
 
 from tidegate.catalog.base import AddLocation, ImageChange
@@ -39,7 +40,7 @@ HEAD of the data | 204          | 204       | 204       | 204       | 200       
 a range of it    | 204          | 204       | 204       | 204       | 206                | 403 / 206   | 404       | 404
 add a location   | 200 → active | 409       | 409       | 409       | 200                | 409         | 409       | 404
 remove the last  | 403 / 409    | 403 / 409 | 403 / 409 | 403 / 409 | 403 / 200 → queued | 403 / 409   | 403 / 409 | 404
-post a location  | 202          | 409       | 409       | 409       | 409                | 409         | 409       | 404
+post a location  | 202 → active | 409       | 409       | 409       | 409                | 409         | 409       | 404
 its locations    | 403 / 200    | 403 / 200 | 403 / 200 | 403 / 200 | 403 / 200          | 403 / 200   | 403 / 200 | 404
 drop its copy    | 403 / 409    | 403 / 409 | 403 / 409 | 403 / 409 | 403 / 204          | 403 / 409   | 403 / 409 | 404
 drop the only    | 403 / 409    | 403 / 409 | 403 / 409 | 403 / 409 | 403                | 403 / 409   | 403 / 409 | 404
@@ -140,7 +141,14 @@ def request(method: str, path: str = "", data: bytes | None = None, **headers: s
 
 async def post_location(world: World, image_id: str, caller: Mapping[str, str]) -> Answer:
     body = json.dumps({"url": world.elsewhere}).encode()
-    return await request("POST", "/locations", body)(world, image_id, caller)
+    answer = await request("POST", "/locations", body)(world, image_id, caller)
+
+    async def registered() -> bool:
+        return world.status(image_id) == Status.ACTIVE
+
+    if answer.status == 202:
+        await until(registered, "the location to be registered")
+    return answer
 
 
 def drop(*, copies: int) -> Call:

@@ -4,8 +4,9 @@ from aiohttp import web
 
 from tidegate.api.links import base_url
 
-CURRENT = "v2.5"
-SUPPORTED = ("v2.4", "v2.3", "v2.2", "v2.1", "v2.0")
+# those whose calls are there: stores 2.8, DELETE from one 2.13, their details 2.15, locations 2.17
+CURRENT = "v2.17"
+SUPPORTED = ("v2.15", "v2.13", "v2.8", "v2.5", "v2.4", "v2.3", "v2.2", "v2.1", "v2.0")
 DEPRECATED = ("v1.1", "v1.0")
 ACCEPTED = frozenset({"v2", CURRENT, *SUPPORTED, "v1", *DEPRECATED})
 """What may stand first in a path."""
