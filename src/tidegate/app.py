@@ -43,10 +43,13 @@ from tidegate.services.members import Members
 from tidegate.services.metadefs import Metadefinitions
 from tidegate.services.quotas import ProjectQuotas
 from tidegate.services.reaping import Reaping
+from tidegate.services.registering import Registering
 from tidegate.services.removals import Removals
 from tidegate.services.scrubbing import Scrubbing
+from tidegate.services.stores import Stores
 from tidegate.services.tasks import Tasks
 from tidegate.services.uploads import Uploads
+from tidegate.services.usage import ProjectUsage
 from tidegate.settings import FilesystemStore as FilesystemSettings
 from tidegate.settings import HttpStore as HttpSettings
 from tidegate.settings import S3Store as S3Settings
@@ -184,6 +187,7 @@ async def gateway(
             settings=settings.locations,
             limit=settings.quotas.locations,
             max_size=settings.uploads.max_image_size,
+            algorithm=settings.uploads.hash_algorithm,
         )
         app[keys.IMAGES] = Images(
             catalog,
@@ -194,6 +198,16 @@ async def gateway(
             delayed=settings.deletion.delayed,
             projects=projects,
         )
+        app[keys.STORES] = Stores(
+            catalog,
+            stores,
+            policy,
+            removals,
+            configured=settings.stores,
+            default=settings.default_store,
+            uploads=settings.uploads,
+        )
+        app[keys.USAGE] = ProjectUsage(catalog)
         app[keys.MEMBERS] = Members(catalog, policy, quotas=settings.quotas)
         app[keys.METADEFS] = Metadefinitions(catalog, policy)
         tasks = Tasks(catalog, policy, keep=settings.tasks.keep, lease=lease, node=node)
@@ -208,6 +222,20 @@ async def gateway(
             locations=settings.locations,
             max_size=settings.uploads.max_image_size,
             patience=settings.uploads.idle_timeout,
+        )
+        app[keys.REGISTERING] = registering = Registering(
+            catalog,
+            policy,
+            app[keys.LOCATIONS],
+            tasks,
+            remote=remote,
+            settings=settings.locations,
+            limit=settings.quotas.locations,
+            max_size=settings.uploads.max_image_size,
+            algorithm=settings.uploads.hash_algorithm,
+            patience=settings.uploads.idle_timeout,
+            arena=arena,
+            digests=digests,
         )
         app[keys.TASKS] = tasks
         app[keys.IMPORTS] = imports
@@ -251,7 +279,8 @@ async def gateway(
             stack.callback(scrubbing.stop)
         stack.push_async_callback(uploads.wait_for_idle)
         concurrency = settings.tasks.concurrency
-        worker = Worker(tasks, imports.works, concurrency=concurrency, every=reaper.every)
+        works = {**imports.works, **registering.works}
+        worker = Worker(tasks, works, concurrency=concurrency, every=reaper.every)
         stack.push_async_callback(_drain, tasks, asyncio.create_task(worker.run(), name="tasks"))
         yield app
 

@@ -166,6 +166,12 @@ class Uploads(Branch):
     check_format: bool = True
     max_image_size: Size = 2**40
 
+    @property
+    def hash_algorithm(self) -> str | None:
+        """The one of ``os_hash_algo``: the strongest but MD5."""
+        sizes = {name: hashlib.new(name).digest_size for name in self.digests if name != "md5"}
+        return max(sizes, key=lambda name: (name == "sha512", sizes[name]), default=None)
+
     @model_validator(mode="after")
     def _sound(self) -> "Uploads":
         for name in self.digests:
@@ -207,6 +213,7 @@ class Locations(Branch):
     show: bool = False
     show_direct_url: bool = False
     allow_refill: bool = False
+    hash_rate: Rate = 50 * 2**20
 
 
 class Deletion(Branch):
@@ -246,6 +253,7 @@ class Cache(Branch):
 class FilesystemStore(Branch):
     type: Literal["filesystem"] = "filesystem"
     id: str = Field(default="local", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+    description: str = ""
     default: bool = False
     path: Path = Path("images")
 
@@ -253,6 +261,7 @@ class FilesystemStore(Branch):
 class S3Store(Branch):
     type: Literal["s3"]
     id: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+    description: str = ""
     default: bool = False
     endpoint: str = ""
     region: str = "us-east-1"
@@ -272,6 +281,7 @@ class S3Store(Branch):
 class HttpStore(Branch):
     type: Literal["http"]
     id: str = Field(default="http", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+    description: str = ""
     default: Literal[False] = False
     timeout: Duration = 30.0
 

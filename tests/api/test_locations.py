@@ -70,6 +70,10 @@ def location(url: str, **more: Any) -> dict[str, Any]:
     return {"url": url, "metadata": {}, **more}
 
 
+def shown(url: str, **metadata: str) -> dict[str, Any]:
+    return {"url": url, "metadata": {"store": "http", **metadata}}
+
+
 def add(url: str, path: str = "/locations/-", **more: Any) -> dict[str, Any]:
     return {"op": "add", "path": path, "value": location(url, **more)}
 
@@ -80,7 +84,7 @@ async def test_the_first_location_by_patch_makes_active(gate: Gateway, elsewhere
         answer = await gate.patch(image_id, add(elsewhere))
         assert answer.status == 200
         assert answer.json["status"] == "active"
-        assert answer.json["locations"] == [location(elsewhere)]
+        assert answer.json["locations"] == [shown(elsewhere)]
         got = await gate.ask("GET", f"/v2/images/{image_id}/file")
         assert got.body == BYTES
     assert not poller.seen & NEVER
@@ -137,7 +141,7 @@ async def test_what_is_said_of_a_location_is_said_of_no_other(
     operation = {"op": "replace", "path": "/locations", "value": [said]}
     answer = await gate.patch(known.id, operation)
     assert answer.status == 200
-    assert answer.json["locations"] == [said]
+    assert answer.json["locations"] == [shown(elsewhere, rack="7")]
 
 
 async def test_replacing_all_locations_makes_active(gate: Gateway, elsewhere: str) -> None:
@@ -218,7 +222,7 @@ async def test_a_second_location_leaves_it_active_and_one_may_go(
     assert len(answer.json["locations"]) == 2
     left = await gate.patch(image_id, {"op": "remove", "path": "/locations/0"})
     assert left.json["status"] == "active"
-    assert left.json["locations"] == [location(elsewhere + "?mirror")]
+    assert left.json["locations"] == [shown(elsewhere + "?mirror")]
 
 
 async def test_the_last_location_that_goes_makes_queued(gate: Gateway, store: FaultyStore) -> None:

@@ -15,9 +15,12 @@ import pytest
 from aiohttp import web
 from pytest_aiohttp import AiohttpServer
 from tests.kit.gateway import DATA, V21, Answer, Gateway, running
+from tests.kit.server import until
 from tests.kit.stores import FaultyStore
 
+from tidegate.catalog.base import AddLocation, ImageChange
 from tidegate.catalog.sql import SqlCatalog
+from tidegate.domain.image import Location
 from tidegate.domain.policy import Caller
 from tidegate.domain.status import GONE, Event, Status
 from tidegate.domain.upload import Upload
@@ -37,6 +40,10 @@ HEAD of the data | 204          | 204       | 204       | 204       | 200       
 a range of it    | 204          | 204       | 204       | 204       | 206                | 403 / 206   | 404       | 404
 add a location   | 200 → active | 409       | 409       | 409       | 200                | 409         | 409       | 404
 remove the last  | 403 / 409    | 403 / 409 | 403 / 409 | 403 / 409 | 403 / 200 → queued | 403 / 409   | 403 / 409 | 404
+post a location  | 202 → active | 409       | 409       | 409       | 409                | 409         | 409       | 404
+its locations    | 403 / 200    | 403 / 200 | 403 / 200 | 403 / 200 | 403 / 200          | 403 / 200   | 403 / 200 | 404
+drop its copy    | 403 / 409    | 403 / 409 | 403 / 409 | 403 / 409 | 403 / 204          | 403 / 409   | 403 / 409 | 404
+drop the only    | 403 / 409    | 403 / 409 | 403 / 409 | 403 / 409 | 403                | 403 / 409   | 403 / 409 | 404
 locations: []    | 403          | 403       | 403       | 403       | 403                | 403         | 403       | 404
 set the status   | 403          | 403       | 403       | 403       | 403                | 403         | 403       | 403
 deactivate       | 403          | 403       | 403       | 403       | 204 → deactivated  | 204         | 403       | 404
@@ -139,6 +146,30 @@ def request(method: str, path: str = "", data: bytes | None = None, **headers: s
     return call
 
 
+async def post_location(world: World, image_id: str, caller: Mapping[str, str]) -> Answer:
+    body = json.dumps({"url": world.elsewhere}).encode()
+    answer = await request("POST", "/locations", body)(world, image_id, caller)
+
+    async def registered() -> bool:
+        return world.status(image_id) == Status.ACTIVE
+
+    if answer.status == 202:
+        await until(registered, "the location to be registered")
+    return answer
+
+
+def drop(*, copies: int) -> Call:
+    async def call(world: World, image_id: str, caller: Mapping[str, str]) -> Answer:
+        if copies > 1 and world.status(image_id) == Status.ACTIVE:
+            where = Location("http", world.elsewhere, own=False)
+            change = ImageChange(locations=[AddLocation(location=where)])
+            await world.catalog.change_image(image_id, change)
+        path = f"/v2/stores/{world.gate.store.id}/{image_id}"
+        return await world.gate.ask("DELETE", path, headers=caller)
+
+    return call
+
+
 def patch(op: str, path: str, value: object = None) -> Call:
     """``value`` may name the world's elsewhere."""
 
@@ -162,6 +193,10 @@ CALLS: dict[str, Call] = {
     "a range of it": request("GET", "/file", Range="bytes=0-0"),
     "add a location": patch("add", "/locations/-", {"url": "ELSEWHERE", "metadata": {}}),
     "remove the last": patch("remove", "/locations/0"),
+    "post a location": post_location,
+    "its locations": request("GET", "/locations"),
+    "drop its copy": drop(copies=2),
+    "drop the only": drop(copies=1),
     "locations: []": patch("replace", "/locations", []),
     "set the status": patch("replace", "/status", "active"),
     "deactivate": request("POST", "/actions/deactivate"),
@@ -186,7 +221,9 @@ async def world(
     aiohttp_server: AiohttpServer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[World]:
-    async def caller(self: Anyone, headers: Mapping[str, str]) -> Caller:
+    async def caller(
+        self: Anyone, headers: Mapping[str, str], method: str = "", path: str = ""
+    ) -> Caller:
         return CALLERS[headers.get("X-Caller", "admin")]
 
     monkeypatch.setattr(Anyone, "caller", caller)

@@ -53,7 +53,7 @@ class World:
         return await self.gate.create()
 
     async def active(self) -> str:
-        return await self.gate.active(b"abc")
+        return await self.gate.active(b"elsewhere")
 
     async def killed(self) -> str:
         image_id = await self.gate.create()

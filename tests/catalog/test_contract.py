@@ -386,11 +386,15 @@ async def test_a_location_needs_the_formats(catalog: SqlCatalog) -> None:
     assert (await catalog.get_image(found.id, ADMIN)).locations == ()
 
 
-async def test_what_is_known_is_not_overwritten_by_a_location(catalog: SqlCatalog) -> None:
+@pytest.mark.parametrize("learnt", [{"size": 9}, {"checksum": "b" * 32}])
+async def test_what_is_known_is_not_overwritten_by_a_location(
+    catalog: SqlCatalog, learnt: dict[str, object]
+) -> None:
     found = await uploaded(catalog)
-    after, _ = await catalog.change_image(
-        found.id, adding(learnt={"size": 9, "checksum": "b" * 32})
-    )
+    with pytest.raises(Conflict):
+        await catalog.change_image(found.id, adding(learnt=learnt))
+    same = {"size": found.size, "checksum": found.checksum}
+    after, _ = await catalog.change_image(found.id, adding(learnt=same))
     assert (after.size, after.checksum) == (found.size, found.checksum)
     assert len(after.locations) == 2
 
@@ -406,7 +410,7 @@ async def test_locations_keep_their_order(catalog: SqlCatalog) -> None:
 async def test_a_location_is_there_once_and_their_number_is_limited(catalog: SqlCatalog) -> None:
     found = await catalog.create_image(image())
     await catalog.change_image(found.id, adding())
-    with pytest.raises(Conflict):
+    with pytest.raises(Invalid):
         await catalog.change_image(found.id, adding())
     with pytest.raises(TooLarge):
         await catalog.change_image(found.id, adding("https://a.example/2", limit=1))

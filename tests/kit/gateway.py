@@ -4,7 +4,7 @@ import asyncio
 import io
 import json
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,10 +125,16 @@ class Gateway:
 
 @asynccontextmanager
 async def running(
-    store: Store, folder: Path, *, identity: Identity | None = None, **sections: Any
+    store: Store,
+    folder: Path,
+    *,
+    identity: Identity | None = None,
+    others: Sequence[Store] = (),
+    **sections: Any,
 ) -> AsyncIterator[Gateway]:
     """A gateway on one store (the caller's, open already) and a catalog in ``folder``; who calls
-    is found by ``identity`` (None: as configured)."""
+    is found by ``identity`` (None: as configured). ``others`` are more stores, beside the one that
+    is the default."""
     settings = Settings.model_validate(
         {
             "catalog": {"url": f"sqlite:///{folder / 'tidegate.db'}"},
@@ -142,9 +148,10 @@ async def running(
     fetcher = Fetcher(settings.fetch, timeout=5)
     await fetcher.open()
     remote = HttpStore(HttpSettings(type="http"), fetcher)
+    stores = {one.id: one for one in (store, *others, remote)}
     with socket.create_server(("127.0.0.1", 0)) as listener:
         async with (
-            gateway(settings, {store.id: store, remote.id: remote}) as app,
+            gateway(settings, stores) as app,
             aiohttp.ClientSession(auto_decompress=False) as session,
         ):
             if identity is not None:

@@ -33,6 +33,9 @@ from tests.model.sharing import Sharing
 from tests.model.world import DATA
 
 images = Ground.images
+MAX_LOCATIONS = 10
+"""Of an image, by default."""
+
 SHARES = st.sampled_from([0.0, 0.01, 0.5, 0.99])
 STORE_FAULTS = st.sampled_from(
     [
@@ -198,6 +201,10 @@ class Life(Copying, Sharing):
             expected = {"queued": 200, "active": 200, "deleted": 404}.get(model.status, 409)
         if model.status == "queued" and not model.fillable:
             expected = 409  # its bytes may not be replaced
+        if api == "v2" and expected == 200 and not data:
+            expected = 400  # nothing is no location
+        elif api == "v2" and expected == 200 and len(model.locations) == MAX_LOCATIONS:
+            expected = 413
         assert reply.status == expected, (model, reply)
         if reply.status == 200 and model.status == "queued":
             model.fill(data, own=False)

@@ -35,7 +35,7 @@ class Model:
 
     id: str
     status: str = "queued"
-    data: bytes | None = None
+    data: bytes | None = field(default=None, repr=False)
     locations: list[bool] = field(default_factory=list)
     was_active: bool = False
     may_be: frozenset[str] | None = None

@@ -16,8 +16,11 @@ from tidegate.services.imports import Imports
 from tidegate.services.locations import Locations
 from tidegate.services.members import Members
 from tidegate.services.metadefs import Metadefinitions
+from tidegate.services.registering import Registering
+from tidegate.services.stores import Stores
 from tidegate.services.tasks import Tasks
 from tidegate.services.uploads import Uploads
+from tidegate.services.usage import ProjectUsage
 from tidegate.settings import Settings
 
 SETTINGS = web.AppKey("settings", Settings)
@@ -25,7 +28,10 @@ IDENTITY: web.AppKey[Identity] = web.AppKey("identity")
 ACTIVATION = web.AppKey("activation", Activation)
 IMAGES = web.AppKey("images", Images)
 LOCATIONS = web.AppKey("locations", Locations)
+REGISTERING = web.AppKey("registering", Registering)
+STORES = web.AppKey("stores", Stores)
 UPLOADS = web.AppKey("uploads", Uploads)
+USAGE = web.AppKey("usage", ProjectUsage)
 MEMBERS = web.AppKey("members", Members)
 METADEFS = web.AppKey("metadefs", Metadefinitions)
 TASKS = web.AppKey("tasks", Tasks)

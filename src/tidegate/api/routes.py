@@ -8,7 +8,18 @@ from tidegate.api.body import continue_later
 from tidegate.api.v1 import images as v1
 from tidegate.api.v1 import lists as v1_lists
 from tidegate.api.v1 import members as v1_members
-from tidegate.api.v2 import actions, cache, data, discovery, images, members, schemas, tasks
+from tidegate.api.v2 import (
+    actions,
+    cache,
+    data,
+    discovery,
+    images,
+    locations,
+    members,
+    schemas,
+    stores,
+    tasks,
+)
 from tidegate.api.v2.metadefs.routes import METADEF_ROUTES
 
 _IMAGE = "/v2/images/{image_id}"
@@ -44,7 +55,13 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", f"{_IMAGE}/members/{{member}}", members.show_member),
     ("PUT", f"{_IMAGE}/members/{{member}}", members.change_member),
     ("DELETE", f"{_IMAGE}/members/{{member}}", members.delete_member),
+    ("GET", f"{_IMAGE}/locations", locations.list_locations),
+    ("POST", f"{_IMAGE}/locations", locations.add_location),
     ("GET", f"{_IMAGE}/tasks", tasks.list_image_tasks),
+    ("GET", "/v2/info/stores", stores.list_stores),
+    ("GET", "/v2/info/stores/detail", stores.list_details),
+    ("GET", "/v2/info/usage", stores.show_usage),
+    ("DELETE", "/v2/stores/{store_id}/{image_id}", stores.delete_copy),
     ("GET", "/v2/tasks", tasks.list_tasks),
     ("POST", "/v2/tasks", tasks.create_task),
     ("GET", "/v2/tasks/{task_id}", tasks.show_task),

@@ -18,13 +18,16 @@ from tidegate.catalog.contract.images import (
     ImageChange,
     ImageQuery,
     Images,
+    LeaveStore,
     LocationEdit,
     RemoveLocation,
     Viewer,
 )
 from tidegate.catalog.contract.members import Members
+from tidegate.catalog.contract.registering import Registrations
 from tidegate.catalog.contract.tasks import TaskQuery, Tasks
 from tidegate.catalog.contract.uploads import Attempts, Removals
+from tidegate.catalog.contract.usage import Usage, Usages
 
 __all__ = [
     "AddLocation",
@@ -38,14 +41,18 @@ __all__ = [
     "Held",
     "ImageChange",
     "ImageQuery",
+    "LeaveStore",
     "LocationEdit",
     "RemoveLocation",
     "TaskQuery",
+    "Usage",
     "Viewer",
 ]
 
 
-class Catalog(Images, Members, Attempts, Removals, Tasks, Adoptions, Scrubs, Protocol):
+class Catalog(
+    Images, Members, Attempts, Removals, Tasks, Adoptions, Scrubs, Usages, Registrations, Protocol
+):
     async def open(self) -> None:
         """Connect; migrate the schema under a lock (SQLite) or check it. CatalogDown."""
 

@@ -12,17 +12,27 @@ from tidegate.catalog import (
     images,
     members,
     quotas,
+    registering,
     scrubs,
     tasks,
     uploads,
+    usage,
 )
 from tidegate.catalog import tables as t
-from tidegate.catalog.base import AddLocation, ImageChange, ImageQuery, TaskQuery, Viewer
+from tidegate.catalog.base import (
+    AddLocation,
+    ImageChange,
+    ImageQuery,
+    TaskQuery,
+    Usage,
+    Viewer,
+)
 from tidegate.catalog.checks import SqlChecks
 from tidegate.catalog.deletions import SqlDeletions
 from tidegate.catalog.engine import Database, compiled
 from tidegate.catalog.metadefs import SqlMetadefs
 from tidegate.catalog.query import image_page, unknown_marker
+from tidegate.catalog.registering import SqlRegistrations
 from tidegate.catalog.rows import image_of, one_image, upload_of
 from tidegate.domain.errors import NotFound
 from tidegate.domain.image import Image
@@ -37,7 +47,7 @@ ONE_IMAGE = {admin: compiled(one_image(admin=admin)) for admin in (True, False)}
 _ANY_IMAGE = {admin: compiled(one_image(admin=admin, gone=True)) for admin in (True, False)}
 
 
-class SqlCatalog(SqlDeletions, SqlChecks, SqlMetadefs):
+class SqlCatalog(SqlDeletions, SqlChecks, SqlMetadefs, SqlRegistrations):
     """See ``catalog.base.Catalog``. One instance is one holder of attempts: it remembers the
     fence of each attempt that it started or took over."""
 
@@ -127,6 +137,10 @@ class SqlCatalog(SqlDeletions, SqlChecks, SqlMetadefs):
         c = t.images.c
         rows = await self._database.rows(select(c.id, c.status).where(c.id.in_(list(image_ids))))
         return {row["id"]: Status(row["status"]) for row in rows}
+
+    async def usage_of(self, project: str | None) -> Usage:
+        (row,) = await self._database.rows(usage.held_by(project))
+        return Usage(**{name: int(value) for name, value in row.items()})
 
     async def delete_image(self, image_id: str, *, delayed: bool = False) -> list[Removal]:
         async with self._database.transaction() as connection:
@@ -421,7 +435,9 @@ class SqlCatalog(SqlDeletions, SqlChecks, SqlMetadefs):
         message: str = "",
     ) -> Task:
         async with self._database.transaction() as connection:
-            return await tasks.end(connection, task, event, result, message, keep)
+            ended = await tasks.end(connection, task, event, result, message, keep)
+            await registering.settle(connection, ended)
+            return ended
 
     async def purge_tasks(self) -> int:
         async with self._database.transaction() as connection:

@@ -84,7 +84,9 @@ TRANSITIONS: dict[Event, Transition] = {
         Actor.USER,
         Actor.ATTEMPT,
     ),
-    Event.REGISTER: _row({S.QUEUED}, S.ACTIVE, "first location, or size 0", Actor.USER),
+    Event.REGISTER: _row(
+        {S.QUEUED}, S.ACTIVE, "first location, or size 0", Actor.USER, Actor.ATTEMPT
+    ),
     Event.UNREGISTER: _row({S.ACTIVE}, S.QUEUED, "last location removed", Actor.USER),
     Event.STAGE: _row({S.QUEUED}, S.UPLOADING, "data staged", Actor.USER),
     Event.UNSTAGE: _row({S.UPLOADING}, S.QUEUED, "staging failed", Actor.ATTEMPT, Actor.JANITOR),

@@ -39,6 +39,10 @@ class TaskType(StrEnum):
     COPY_FROM = "copy_from"  # API v1's; Glance has no task for it
 
 
+LOCK = "os_glance_import_task"
+"""The property of an image that names the import task whose it is."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
     """``owner``, ``user_id`` and ``roles`` are those of the caller for whom it is done; times are

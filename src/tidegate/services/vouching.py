@@ -12,44 +12,49 @@ _NAMES = {"checksum": "checksum", "hash_algo": "os_hash_algo", "hash_value": "os
 _HEX = re.compile("[0-9a-f]*")
 
 
-def check_vouched(image: Image, values: Sequence[Mapping[str, object]]) -> None:
-    """Conflict: one of them is no digest, contradicts another one or the image, or is new to an
-    image that has data already."""
-    known: dict[str, object] = {
-        column: getattr(image, column) for column in _NAMES if getattr(image, column) is not None
-    }
+def check_vouched(
+    image: Image, values: Sequence[Mapping[str, object]], algorithm: str | None
+) -> None:
+    """Conflict: one of them is no digest, contradicts another one or the image, is by another
+    ``algorithm`` (None: any), or is new to an image that has data already."""
+    known: dict[str, object] = {}
     for value in values:
-        _check_digest(value, "checksum", "md5")
-        if "hash_algo" in value:
-            _check_digest(value, "hash_value", str(value["hash_algo"]))
-        for column, given in value.items():
-            if column in known and known[column] != given:
-                raise Conflict(f"{_NAMES[column]} is already set with a different value")
-        new = [_NAMES[column] for column in value if column not in known]
-        if new and image.status is not Status.QUEUED:
-            raise Conflict(
-                f"New value(s) for {', '.join(new)} may only be provided when image status is "
-                "'queued'"
-            )
-        known |= value
-
-
-def _check_digest(value: Mapping[str, object], column: str, algorithm: str) -> None:
-    size = _size_of(algorithm)
-    if size is None:
-        raise Conflict(f"os_hash_algo: {algorithm[:64]} is no digest that is known here")
-    given = value.get(column)
-    if given is None:
-        return
-    if not _HEX.fullmatch(str(given)):
-        raise Conflict(f"{_NAMES[column]} is not a valid hexadecimal value")
-    if len(str(given)) != 2 * size:
+        named = {_NAMES[column]: given for column, given in value.items()}
+        for name, given in named.items():
+            if known.setdefault(name, given) != given:
+                raise Conflict(f"Conflicting values for {name}")
+    old = {name: getattr(image, column) for column, name in _NAMES.items()}
+    new = [name for name in known if old[name] is None]
+    if new and image.status is not Status.QUEUED:
         raise Conflict(
-            f"{_NAMES[column]} is not the correct size for {algorithm} (should be {size} bytes)"
+            f"New value(s) for {', '.join(new)} may only be provided when image status is 'queued'"
         )
+    for name, given in known.items():
+        if name not in new and given != old[name]:
+            raise Conflict(f"{name} is already set with a different value")
+    _check(known, algorithm)
 
 
-def _size_of(algorithm: str) -> int | None:
+def _check(known: Mapping[str, object], algorithm: str | None) -> None:
+    given = str(known.get("os_hash_algo", algorithm))
+    if algorithm is not None and given != algorithm:
+        raise Conflict(f"os_hash_algo must be {algorithm}, not {given[:64]}")
+    for name, kind in (("os_hash_value", given), ("checksum", "md5")):
+        fault = digest_fault(name, kind, str(known[name])) if name in known else None
+        if fault is not None:
+            raise Conflict(fault)
+
+
+def digest_fault(name: str, algorithm: str, value: str) -> str | None:
+    """Why ``value`` (lower case) is no digest by this algorithm, in words; None: it is one."""
     if algorithm not in hashlib.algorithms_guaranteed:
-        return None
-    return hashlib.new(algorithm, usedforsecurity=False).digest_size or None
+        return f"os_hash_algo: {algorithm[:64]} is no digest that is known here"
+    if not _HEX.fullmatch(value):
+        return f"{name} ({value[:128]}) is not a valid hexadecimal value"
+    size = hashlib.new(algorithm, usedforsecurity=False).digest_size
+    if len(value) != 2 * size:
+        return (
+            f"{name} ({value[:128]}) is not the correct size for {algorithm} "
+            f"(should be {size} bytes)"
+        )
+    return None

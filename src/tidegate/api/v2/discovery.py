@@ -6,10 +6,13 @@ from tidegate.api.keys import SETTINGS
 from tidegate.api.links import base_url
 from tidegate.api.v2.views import respond
 
-CURRENT = "v2.9"
-SUPPORTED = ("v2.7", "v2.6", "v2.5", "v2.4", "v2.3", "v2.2", "v2.1", "v2.0")
-"""Clients trust a number to bring its feature, so what is not served is not told of: stores (2.8,
-2.10 to 2.13), the cache (2.14, 2.16, 2.18), details of stores (2.15), calls of locations (2.17)."""
+CURRENT = "v2.17"
+SUPPORTED = (
+    "v2.15", "v2.13", "v2.9", "v2.8", "v2.7", "v2.6", "v2.5", "v2.4", "v2.3", "v2.2", "v2.1",
+    "v2.0",
+)  # fmt: skip
+"""Clients trust a number to bring its feature, so what is not served is not told of: imports into
+several stores (2.10 to 2.12), the cache (2.14, 2.16, 2.18)."""
 DEPRECATED = ("v1.1", "v1.0")
 WITH_CACHE = "v2.14"
 """By which clients know that there are the calls of the cache."""

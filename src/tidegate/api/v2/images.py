@@ -6,7 +6,7 @@ from aiohttp import web
 
 from tidegate.api.errors import answer
 from tidegate.api.formats import check_formats
-from tidegate.api.keys import CALLER, IMAGES
+from tidegate.api.keys import CALLER, IMAGES, STORES
 from tidegate.api.links import base_url
 from tidegate.api.reading import read_json, refuse_body
 from tidegate.api.v2 import listing, patch
@@ -22,8 +22,11 @@ async def create_image(request: web.Request) -> web.Response:
     new = new_image(body)
     check_formats(request, new.fields)
     image = await request.app[IMAGES].create(request[CALLER], new)
-    location = f"{base_url(request)}/v2/images/{image.id}"
-    return respond(image_view(request, image), status=201, headers={"Location": location})
+    headers = {
+        "Location": f"{base_url(request)}/v2/images/{image.id}",
+        "OpenStack-image-store-ids": ",".join([one.id for one in request.app[STORES].known]),
+    }
+    return respond(image_view(request, image), status=201, headers=headers)
 
 
 async def list_images(request: web.Request) -> web.Response:

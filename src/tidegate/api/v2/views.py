@@ -62,6 +62,8 @@ def image_view(request: web.Request, image: Image) -> dict[str, Any]:
             view["locations"] = [_location(url, metadata) for url, metadata in shown]
         if settings.show_direct_url and shown:
             view["direct_url"] = shown[0][0]
+    if image.locations:
+        view["stores"] = ",".join([location.store for location in image.locations])
     view["tags"] = list(image.tags)
     view["self"] = f"/v2/images/{image.id}"
     view["file"] = f"/v2/images/{image.id}/file"

@@ -25,9 +25,9 @@ class AddLocation:
     """Add a location to a queued (→ active) or active image, at ``position`` (None: the end).
 
     ``learnt`` (``size``, ``checksum``, ``hash_algo``, ``hash_value``) is written only where the
-    image has null. BadTransition; Conflict: the same store and key is there; TooLarge past
-    ``limit`` (negative: none); Invalid: the formats are not set; Conflict: it is queued and was
-    active before, and is no ``refill``.
+    image has null. BadTransition; Invalid: the same store and key is there, or the formats are not
+    set; TooLarge past ``limit`` (negative: none); Conflict: the image has something else than was
+    learnt, or it is queued and was active before, and this is no ``refill``.
     """
 
     location: Location
@@ -55,7 +55,15 @@ class DescribeLocation:
     metadata: Mapping[str, object]
 
 
-LocationEdit = AddLocation | RemoveLocation | DescribeLocation
+@dataclass(frozen=True, slots=True)
+class LeaveStore:
+    """Remove an active image's locations in this store. BadTransition; Forbidden: the image is
+    protected, or no other store holds its data; NotFound: this one does not."""
+
+    store: str
+
+
+LocationEdit = AddLocation | RemoveLocation | DescribeLocation | LeaveStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
