@@ -11,11 +11,17 @@ install: .venv/installed
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[dev-server]' --group dev
 	touch $@
 
+# the identity service that tests start
+.venv-keystone/installed: tests/kit/keystone.txt | .venv/installed
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-keystone
+	$(BIN)/uv pip install --quiet --python .venv-keystone/bin/python --requirement $<
+	touch $@
+
 run: install
 	$(BIN)/tidegate dev --port $(PORT)
 
 # two halves at once, since most of the end-to-end tests wait for something
-test: install
+test: install .venv-keystone/installed
 	$(MAKE) --jobs=2 --output-sync=target --no-print-directory test-units test-e2e
 
 test-units:

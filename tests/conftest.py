@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 from moto.server import ThreadedMotoServer
+from tests.kit.keystone import Keystone
 
 from tidegate.seaweedfs import SeaweedFS
 
@@ -22,3 +23,10 @@ def moto() -> Iterator[str]:
     host, port = server.get_host_and_port()
     yield f"http://{host}:{port}"
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def keystone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keystone]:
+    """A real identity service, one for all tests."""
+    with Keystone(Path(tmp_path_factory.mktemp("keystone"))) as server:
+        yield server

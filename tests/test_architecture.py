@@ -26,7 +26,6 @@ FLOORS = {
     "cli": 5,
     "client": 5,
     "check": 5,
-    "fsck": 5,
     "children": 5,
     "dev": 5,
     "bench": 5,
@@ -43,6 +42,7 @@ ROOMS = {
     "sqlalchemy": {"catalog"},
     "aiosqlite": {"catalog"},
     "alembic": {"catalog"},
+    "oslo_utils": {"transfer"},
     "typer": {"cli"},
     "rich": {"cli", "bench"},
     "fastapi": set(),
@@ -106,7 +106,13 @@ def test_libraries_keep_to_their_rooms() -> None:
 
 
 def test_sec_11_one_place_opens_connections_that_users_choose() -> None:
-    allowed = {"stores/fetch.py", "stores/s3.py", "stores/s3_http.py", "client.py"}
+    allowed = {
+        "stores/fetch.py",
+        "stores/s3.py",
+        "stores/s3_http.py",
+        "identity/keystone_api.py",
+        "client.py",
+    }
     found = {
         name
         for room, name, tree in modules()
@@ -146,4 +152,5 @@ def test_broad_excepts_stand_at_the_edges_alone() -> None:
         "cli/__init__.py",
         "jobs/runner.py",
         "jobs/worker.py",
+        "transfer/inspect.py",  # whatever an inspector makes of a body is a verdict
     }

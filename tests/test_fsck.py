@@ -16,21 +16,22 @@ from tests.kit.stores import objects, part_of, read_all, unfinished
 from tests.stores.test_contract import s3_settings
 
 from tidegate.app import open_store
-from tidegate.catalog.base import DAMAGE, ImageQuery, Viewer
+from tidegate.catalog.base import ImageQuery, Viewer
 from tidegate.catalog.sql import SqlCatalog
-from tidegate.domain.errors import CatalogDown
+from tidegate.domain.errors import CatalogDown, Forbidden
 from tidegate.domain.image import Image, Location
 from tidegate.domain.status import Event, Status
-from tidegate.domain.upload import Sent, Upload
-from tidegate.fsck import checking
+from tidegate.domain.upload import Failure, Sent, Upload
 from tidegate.seaweedfs import SeaweedFS
 from tidegate.services.checking import Finding
 from tidegate.settings import Fetch, FilesystemStore, Settings
 from tidegate.stores.base import Store
 from tidegate.stores.fetch import Fetcher
+from tidegate.workbench import workbench
 
 ADMIN = Viewer(admin=True)
 DATA = pattern(1000)
+BROKEN = Failure("store", "part 1", "It broke.")
 
 
 @dataclass
@@ -49,8 +50,9 @@ class Place:
     async def check(
         self, *, repair: bool = False, grace: float = 0, remove_unknown: bool = False
     ) -> list[Finding]:
-        async with checking(self.settings, grace=grace, remove_unknown=remove_unknown) as check:
-            return [finding async for finding in check.check(repair=repair)]
+        async with workbench(self.settings) as bench:
+            checking = bench.checking(grace=grace, remove_unknown=remove_unknown)
+            return [finding async for finding in checking.check(repair=repair)]
 
     async def claimed(self, *, lease: float = 3600) -> Upload:
         """An attempt that has just begun."""
@@ -239,6 +241,37 @@ async def test_all_damages_at_once(place: Place) -> None:
             assert len(await read_all(place.store, key_of(image))) == len(DATA)
 
 
+async def test_no_byte_that_an_image_needs_is_ever_to_go(place: Place) -> None:
+    """Whatever else is damaged, and even of a catalog that never knew half of the store."""
+    active, deactivated, waiting = [await place.active() for _ in range(3)]
+    await place.catalog.deactivate(deactivated.id, by_admin=False)
+    await place.catalog.delete_image(waiting.id, delayed=True)
+    shared = await place.active()
+    sharing = Image(
+        id=str(uuid4()), status=Status.ACTIVE, size=len(DATA),
+        locations=(Location("main", key_of(shared)),),
+    )  # fmt: skip
+    await place.catalog.create_image(sharing)
+    await place.catalog.delete_image(shared.id)
+    uploading = await place.claimed()
+    await place.store.put(uploading.key, part_of(DATA))
+    # an image whose attempts are not known any more, as after a damage of that table
+    forgotten = await place.active()
+    place.sql("DELETE FROM uploads WHERE image_id = ?", forgotten.id)
+    needed = {key_of(one) for one in (active, deactivated, waiting, shared, forgotten)}
+    needed.add(uploading.key)
+    for damage in DAMAGES:
+        await damage(place)
+    for repair in (False, True, True):
+        for finding in await place.check(repair=repair, remove_unknown=True):
+            assert finding.subject not in needed, finding
+        found = await objects(place.store)
+        assert {key: found.get(key) for key in needed} == dict.fromkeys(needed, len(DATA))
+    assert await place.check(repair=True, remove_unknown=True) == []
+    for image in (active, deactivated, sharing, forgotten):
+        assert await read_all(place.store, key_of(image)) == DATA
+
+
 # what is done about it
 
 
@@ -249,7 +282,13 @@ async def test_an_image_without_its_object_is_deactivated_and_says_why(place: Pl
     assert finding.done == "image deactivated"
     after = await place.image(image.id)
     assert after.status is Status.DEACTIVATED
-    assert after.properties == {DAMAGE: "main: its object is not there"}
+    assert after.properties == {}
+    failure = (await place.catalog.uploads_of(image.id))[-1].failure
+    assert failure is not None
+    assert (failure.reason, failure.where) == ("wrong_bytes", "fsck")
+    assert "its object is not there" in failure.message
+    with pytest.raises(Forbidden):
+        await place.catalog.reactivate(image.id, by_admin=False)
     # an administrator who says that it is well, is told again if it is not
     await place.catalog.advance(image.id, Event.REACTIVATE)
     assert [finding.what for finding in await place.check()] == ["missing"]
@@ -342,6 +381,20 @@ async def test_bytes_that_another_image_uses_are_no_orphan(place: Place) -> None
     assert await read_all(place.store, key_of(image)) == DATA
 
 
+async def test_a_store_under_a_new_name_loses_nothing(place: Place) -> None:
+    image, killed = await place.active(), await place.claimed()
+    await place.store.put(killed.key, part_of(DATA))
+    await place.catalog.fail_upload(killed.id, BROKEN, Event.BREAK, leftovers=[])
+    before = await objects(place.store)
+    for table in ("image_locations", "uploads"):
+        place.sql(f"UPDATE {table} SET store = 'as it was called before'")
+    found = await place.check(repair=True)
+    assert sorted(finding.what for finding in found) == ["copies", "store", "unknown"]
+    assert await objects(place.store) == before
+    await place.check(repair=True, remove_unknown=True)
+    assert await objects(place.store) == {key_of(image): len(DATA)}
+
+
 async def test_what_is_not_ours_is_not_seen(place: Place) -> None:
     if place.settings.stores[0].type == "s3":
         await place.store.put("somebody/elses", part_of(b"x"))
@@ -367,7 +420,7 @@ async def test_where_there_is_no_catalog_none_is_made(tmp_path: Path) -> None:
          "stores": [{"type": "filesystem", "path": str(tmp_path / "images")}]}
     )  # fmt: skip
     with pytest.raises(CatalogDown):
-        async with checking(settings, grace=0, remove_unknown=False):
+        async with workbench(settings):
             pass
     assert list(tmp_path.iterdir()) == []
 
@@ -407,5 +460,30 @@ async def test_the_command_says_what_it_found_and_did(tmp_path: Path) -> None:
     assert (again.code, json.loads(again.out)) == (0, {"findings": [], "found": 0, "left": 0})
     wrong = run("fsck", "--grace", "soon", folder=tmp_path)
     assert wrong.code == 2
+    await catalog.close()
+    await store.close()
+
+
+async def test_what_the_command_writes_for_machines_is_nothing_but_json(tmp_path: Path) -> None:
+    config = configure(tmp_path, [{"id": "main", "type": "filesystem", "path": "images"}])
+    database = tmp_path / "tidegate.db"
+    store = open_store(
+        FilesystemStore(id="main", path=tmp_path / "images"), Fetcher(Fetch(), timeout=5)
+    )
+    await store.open()
+    catalog = SqlCatalog(f"sqlite:///{database}")
+    await catalog.open()
+    place = Place(Settings(), catalog, store, database)
+    for damage in (orphan, missing, abandoned, stuck_removal):
+        await damage(place)
+    place.sql("UPDATE image_locations SET store = '[red]odd[/]' WHERE id = 2")
+    place.sql("UPDATE images SET locations = replace(locations, 'main', '[red]odd[/]')")
+    command = ["fsck", "--config", str(config), "--grace", "0s"]
+    words = run(*command, folder=tmp_path)
+    assert b"[red]odd[/]" in words.out.replace(b"\n", b"")
+    repaired = json.loads(run(*command, "--repair", "--json", folder=tmp_path).out)
+    assert {finding["what"] for finding in repaired["findings"]} >= {"orphan", "lease", "removal"}
+    useless = run(*command, "--remove-unknown", folder=tmp_path)
+    assert (useless.code, "--repair" in useless.err) == (2, True)
     await catalog.close()
     await store.close()

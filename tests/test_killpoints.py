@@ -18,10 +18,13 @@ POINTS = {
     "before_complete", "after_complete", "after_verify", "before_commit", "after_commit",
     "answer_half_sent", "abort_mid", "del_committed", "del_store_done", "reap_mid",
     "repair_started", "repair_copied", "repair_swapped", "adopt_read",
-    "scrub_mid", "scrub_removed", "purge_mid",
+    "scrub_mid", "scrub_removed", "purge_mid", "copy_dropping",
+    "location_asked", "location_begun", "location_registered", "location_verified",
+    "location_measured",
     "before_task", "task_claimed", "task_image_named", "task_image_made", "task_refusing",
     "task_removing", "task_failing", "task_done_uncommitted",
     "import_begun", "import_noted", "staged_published",
+    "cache_half_filled", "cache_whole", "cache_published", "cache_evicting",
 }  # fmt: skip
 
 

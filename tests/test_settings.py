@@ -57,16 +57,21 @@ def keys_of(model: BaseModel, at: tuple[str, ...] = ()) -> Iterator[tuple[str, .
         name, value = info.alias or field, getattr(model, field)
         if isinstance(value, BaseModel):
             yield from keys_of(value, (*at, name))
+        elif name != "stores" and value is not None:
+            yield (*at, name)
+
+
+def named_in(tree: dict[str, Any], at: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for name, value in tree.items():
+        if isinstance(value, dict) and value:
+            yield from named_in(value, (*at, name))
         elif name != "stores":
             yield (*at, name)
 
 
 def test_the_example_names_every_key() -> None:
     tree = tomllib.loads((CONFIG / "tidegate.toml").read_text(encoding="utf-8"))
-    named = {
-        (section, key) for section, keys in tree.items() if section != "stores" for key in keys
-    }
-    assert named == set(keys_of(Settings()))
+    assert set(named_in(tree)) == set(keys_of(Settings()))
     assert set(tree["stores"][0]) == set(FilesystemStore.model_fields)
 
 
@@ -171,6 +176,53 @@ def test_an_unknown_variable_names_the_nearest_key(tmp_path: Path) -> None:
     said = why("", tmp_path, TIDEGATE_SERVER__WORKER="2")
     assert "server.worker" in said
     assert "'workers'" in said
+
+
+def test_a_section_within_another_is_like_any_other(tmp_path: Path) -> None:
+    environ = {
+        "TIDEGATE_AUTH__MODE": "keystone",
+        "TIDEGATE_AUTH__KEYSTONE__USERNAME": "tidegate",
+        "TIDEGATE_AUTH__KEYSTONE__PASSWORD": SECRET,
+        "TIDEGATE_AUTH__KEYSTONE__SERVICE_ROLES": "service, nova",
+        "TIDEGATE_AUTH__KEYSTONE__CACHE": "5m",
+    }
+    keystone = of('[auth.keystone]\nusername = "other"', tmp_path, **environ).auth.keystone
+    assert (keystone.username, keystone.cache) == ("tidegate", 300)
+    assert keystone.service_roles == ("service", "nova")
+    assert keystone.password.get_secret_value() == SECRET
+    assert "'username'" in why("[auth.keystone]\nusrname = 'x'", tmp_path)
+    assert "auth.keystone.cach" in why("", tmp_path, TIDEGATE_AUTH__KEYSTONE__CACH="5m")
+    assert "'auth.keystone.cache'" in why("[auth]\ncache = '5m'", tmp_path)
+    said = why("[auth]\nmode = 'none'", tmp_path, TIDEGATE_AUTH__MODE__X="1")
+    assert "mode must be a table" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("", "username or application_credential_id is needed"),
+        ('username = "a"\napplication_credential_id = "b"', "choose one"),
+        ('username = "a"\npassword = "b"\npassword_file = "c"', "choose one"),
+        ('username = "a"\nurl = "keystone:5000"', "auth.keystone.url: must be http://"),
+        ('username = "a"\nurl = "http://user:pw@keystone/"', "auth.keystone.url: must be http://"),
+        ('username = "a"\npublic_url = "https://x\\r\\ny"', "auth.keystone.public_url: must be"),
+        ('username = "a"\ntimeout = "0s"', "auth.keystone.timeout"),
+    ],
+)
+def test_what_keystone_needs(tmp_path: Path, text: str, word: str) -> None:
+    assert word in why(f'[auth]\nmode = "keystone"\n[auth.keystone]\n{text}', tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("http://k:5000/v3/", "http://k:5000/v3"),
+        ("https://k/identity", "https://k/identity"),
+        ("http://[::1]:5000", "http://[::1]:5000"),
+    ],
+)
+def test_keystones_address(given: str, kept: str) -> None:
+    assert Settings.model_validate({"auth": {"keystone": {"url": given}}}).auth.keystone.url == kept
 
 
 def test_a_key_like_no_other_is_named_without_a_guess(tmp_path: Path) -> None:
@@ -366,7 +418,10 @@ def test_no_error_shows_a_secret(tmp_path: Path, wrong: str) -> None:
 
 
 def test_a_secret_is_shown_to_those_alone_who_ask_for_it() -> None:
-    settings = Settings.model_validate({"stores": [store("s3", **S3, secret_key=SECRET)]})
+    keystone = {"password": SECRET, "application_credential_secret": SECRET}
+    settings = Settings.model_validate(
+        {"stores": [store("s3", **S3, secret_key=SECRET)], "auth": {"keystone": keystone}}
+    )
     assert SECRET not in repr(settings)
     assert SECRET not in str(settings)
     assert SECRET not in settings.model_dump_json()

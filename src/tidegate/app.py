@@ -6,6 +6,7 @@ import secrets
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import assert_never
 
 from aiohttp import web
@@ -16,9 +17,12 @@ from tidegate.api.server import HttpServer, make_application
 from tidegate.catalog.sql import SqlCatalog
 from tidegate.domain.errors import StoreError, TidegateError
 from tidegate.domain.policy import Policy
-from tidegate.domain.status import Event
+from tidegate.domain.status import WHEN_BROKEN
 from tidegate.identity.base import Anyone, Identity
+from tidegate.identity.keystone import Keystone
+from tidegate.identity.policy_file import Judged, PolicyFile, read_protections
 from tidegate.identity.tokens import Tokens
+from tidegate.jobs.cache import Filler, Upkeep
 from tidegate.jobs.orphans import LOOK_AT_MOST, Orphans
 from tidegate.jobs.purger import Purger
 from tidegate.jobs.reaper import Reaper
@@ -28,6 +32,7 @@ from tidegate.jobs.scrubber import Scrubber
 from tidegate.jobs.watcher import Watcher
 from tidegate.jobs.worker import Purge, Worker
 from tidegate.services.activation import Activation
+from tidegate.services.cache import Cache
 from tidegate.services.checking import Checking
 from tidegate.services.deleting import Deleting
 from tidegate.services.downloads import Downloads
@@ -38,17 +43,23 @@ from tidegate.services.importing import Importing
 from tidegate.services.imports import Imports
 from tidegate.services.locations import Locations
 from tidegate.services.members import Members
+from tidegate.services.metadefs import Metadefinitions
+from tidegate.services.quotas import ProjectQuotas
 from tidegate.services.reaping import Reaping
+from tidegate.services.registering import Registering
 from tidegate.services.removals import Removals
 from tidegate.services.scrubbing import Scrubbing
 from tidegate.services.staging import Staging
+from tidegate.services.stores import Stores
 from tidegate.services.tasks import Tasks
 from tidegate.services.uploads import Uploads
+from tidegate.services.usage import ProjectUsage
 from tidegate.settings import FilesystemStore as FilesystemSettings
 from tidegate.settings import HttpStore as HttpSettings
 from tidegate.settings import S3Store as S3Settings
 from tidegate.settings import Settings, StoreSettings
 from tidegate.stores.base import Store
+from tidegate.stores.cache import CacheFolder
 from tidegate.stores.fetch import Fetcher
 from tidegate.stores.filesystem import FilesystemStore
 from tidegate.stores.http import HttpStore
@@ -99,7 +110,7 @@ async def gateway(
     settings: Settings, stores: Mapping[str, Store] | None = None
 ) -> AsyncIterator[web.Application]:
     """A whole gateway, open: its application, to be served. ``stores`` replaces the configured
-    ones (open already). CatalogDown, StoreError, TokensFileError: it cannot start."""
+    ones (open already). CatalogDown, StoreError, SettingsError: it cannot start."""
     async with AsyncExitStack() as stack:
         jobs: list[Job] = []
         identity: Identity = Anyone()
@@ -107,6 +118,17 @@ async def gateway(
             identity = tokens = Tokens(settings.auth.tokens_file)
             await tokens.open()
             jobs.append(tokens)
+        elif settings.auth.mode == "keystone":
+            identity = keystone = Keystone(settings.auth.keystone)
+            await keystone.open()
+            stack.push_async_callback(keystone.close)
+            jobs.append(keystone)
+        policy = Policy(protections=await read_protections(settings.policy))
+        if settings.policy.file:
+            file = PolicyFile(Path(settings.policy.file), policy)
+            await file.open()
+            jobs.append(file)
+            identity = Judged(identity, policy)
         catalog = SqlCatalog(settings.catalog.url)
         await catalog.open()
         stack.push_async_callback(catalog.close)
@@ -116,15 +138,15 @@ async def gateway(
         arena = Arena(settings.uploads.memory_budget)
         digests = DigestPool(os.cpu_count() or 1)
         stack.push_async_callback(asyncio.to_thread, digests.close)
-        policy = Policy()
         node = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         lease = settings.uploads.lease
         removals = Removals(catalog, stores, lease=lease)
+        projects = ProjectQuotas(settings.quotas)
         reaping = Reaping(
             catalog,
             stores,
             removals,
-            broken=Event.BREAK if settings.uploads.on_broken == "killed" else Event.RELEASE,
+            broken=WHEN_BROKEN[settings.uploads.on_broken],
             lease=lease,
             node=node,
         )
@@ -134,11 +156,13 @@ async def gateway(
             policy,
             removals,
             settings=settings.uploads,
+            formats=settings.image_format,
             locations=settings.locations,
             default_store=settings.default_store,
             arena=arena,
             digests=digests,
             node=node,
+            projects=projects,
         )
         app = make_application()
         app[keys.SETTINGS] = settings
@@ -146,8 +170,19 @@ async def gateway(
         app[keys.IDENTITY] = identity
         app[keys.UPLOADS] = uploads
         app[keys.ACTIVATION] = Activation(catalog, policy)
+        folder: CacheFolder | None = None
+        if settings.cache.enabled:
+            folder = CacheFolder(settings.cache.path, settings.cache.max_size)
+            await folder.open()
+            stack.push_async_callback(folder.close)
+        app[keys.CACHE] = cache = Cache(catalog, policy, folder)
         app[keys.DOWNLOADS] = downloads = Downloads(
-            catalog, stores, policy, settings=settings.downloads, arena=arena
+            catalog,
+            stores,
+            policy,
+            settings=settings.downloads,
+            arena=arena,
+            cache=cache if settings.cache.enabled else None,
         )
         app[keys.LOCATIONS] = Locations(
             stores,
@@ -156,6 +191,7 @@ async def gateway(
             settings=settings.locations,
             limit=settings.quotas.locations,
             max_size=settings.uploads.max_image_size,
+            algorithm=settings.uploads.hash_algorithm,
         )
         app[keys.IMAGES] = Images(
             catalog,
@@ -164,8 +200,20 @@ async def gateway(
             removals,
             quotas=settings.quotas,
             delayed=settings.deletion.delayed,
+            projects=projects,
         )
+        app[keys.STORES] = Stores(
+            catalog,
+            stores,
+            policy,
+            removals,
+            configured=settings.stores,
+            default=settings.default_store,
+            uploads=settings.uploads,
+        )
+        app[keys.USAGE] = ProjectUsage(catalog)
         app[keys.MEMBERS] = Members(catalog, policy, quotas=settings.quotas)
+        app[keys.METADEFS] = Metadefinitions(catalog, policy)
         tasks = Tasks(catalog, policy, keep=settings.tasks.keep, lease=lease, node=node)
         imports = Imports(
             catalog,
@@ -179,10 +227,24 @@ async def gateway(
             max_size=settings.uploads.max_image_size,
             patience=settings.uploads.idle_timeout,
         )
+        app[keys.REGISTERING] = registering = Registering(
+            catalog,
+            policy,
+            app[keys.LOCATIONS],
+            tasks,
+            remote=remote,
+            settings=settings.locations,
+            limit=settings.quotas.locations,
+            max_size=settings.uploads.max_image_size,
+            algorithm=settings.uploads.hash_algorithm,
+            patience=settings.uploads.idle_timeout,
+            arena=arena,
+            digests=digests,
+        )
         app[keys.TASKS] = tasks
         app[keys.IMPORTS] = imports
         app[keys.STAGING] = Staging(catalog, policy, uploads, settings=settings.imports)
-        elsewhere = Elsewhere(remote, settings.imports.regions)
+        elsewhere = Elsewhere(remote, settings.imports.regions, settings.image_format)
         app[keys.IMPORT_REQUESTS] = ImportRequests(
             catalog,
             stores,
@@ -200,6 +262,7 @@ async def gateway(
             uploads,
             elsewhere=elsewhere,
             remote=remote,
+            arena=arena,
             max_properties=settings.quotas.properties,
             patience=settings.uploads.idle_timeout,
         )
@@ -216,6 +279,11 @@ async def gateway(
         runner = Runner(jobs)
         runner.start()
         stack.push_async_callback(runner.close)
+        if settings.cache.enabled:
+            # a copy takes as long as its image is large
+            caching = Runner([Filler(cache, downloads), Upkeep(cache)], deadline=None)
+            caching.start()
+            stack.push_async_callback(caching.close)
         checking = Checking(catalog, stores, removals, reaping)
         rare = Runner([Orphans(checking, catalog)], deadline=LOOK_AT_MOST)
         rare.start()
@@ -238,7 +306,7 @@ async def gateway(
             stack.callback(scrubbing.stop)
         stack.push_async_callback(uploads.wait_for_idle)
         concurrency = settings.tasks.concurrency
-        works = {**imports.works, **importing.works}
+        works = {**imports.works, **registering.works, **importing.works}
         worker = Worker(tasks, works, concurrency=concurrency, every=reaper.every)
         stack.push_async_callback(_drain, tasks, asyncio.create_task(worker.run(), name="tasks"))
         yield app

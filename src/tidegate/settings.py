@@ -8,7 +8,7 @@ import hashlib
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -18,15 +18,19 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    IPvAnyNetwork,
     PlainSerializer,
     SecretStr,
     SerializationInfo,
     ValidationError,
+    field_validator,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|[KMGTP]i?B)?", re.IGNORECASE | re.ASCII)
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", re.ASCII)
+_HTTP = re.compile(r"https?://[^\s/?#@\"\\]+(/[^\s?#\"\\]*)?", re.ASCII)
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -44,6 +48,11 @@ def parse_size(text: object) -> object:
 def parse_rate(text: object) -> object:
     """``"50MiB"`` → bytes a second; ``""`` → 0."""
     return 0 if text == "" else parse_size(text)
+
+
+def parse_limit(text: object) -> object:
+    """``"10TiB"`` → bytes; ``""`` → −1, no limit."""
+    return -1 if text == "" else parse_size(text)
 
 
 def parse_duration(text: object) -> object:
@@ -64,6 +73,7 @@ def _serialize_secret(value: SecretStr, info: SerializationInfo) -> str:
 
 Secret = Annotated[SecretStr, PlainSerializer(_serialize_secret, when_used="json")]
 Size = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
+Limit = Annotated[int, BeforeValidator(parse_limit), Field(ge=-1)]
 Rate = Annotated[int, BeforeValidator(parse_rate), Field(ge=0)]
 Duration = Annotated[float, BeforeValidator(parse_duration), Field(ge=0, allow_inf_nan=False)]
 
@@ -80,6 +90,7 @@ class Server(Branch):
     port: int = Field(default=9292, ge=0, le=65535)
     workers: int = Field(default=1, ge=0)
     public_url: str = ""
+    proxies: tuple[IPvAnyNetwork, ...] = ()
     drain_timeout: Duration = 30.0
 
 
@@ -87,9 +98,63 @@ class CatalogSettings(Branch):
     url: str = "sqlite:///tidegate.db"
 
 
+class Keystone(Branch):
+    """The gateway's own account there is a user, or an application credential."""
+
+    url: str = "http://127.0.0.1:5000/v3"
+    public_url: str = ""
+    username: str = ""
+    password: Secret = SecretStr("")
+    password_file: Path | None = None
+    user_domain_id: str = "default"
+    user_domain_name: str = ""
+    project_name: str = "service"
+    project_domain_id: str = "default"
+    project_domain_name: str = ""
+    application_credential_id: str = ""
+    application_credential_secret: Secret = SecretStr("")
+    service_roles: tuple[str, ...] = ("service",)
+    service_type: str = "image"
+    cache: Duration = 60.0
+    refusal_cache: Duration = 5.0
+    timeout: Duration = Field(default=5.0, gt=0)
+    ca_file: Path | None = None
+    insecure: bool = False
+
+    @field_validator("url", "public_url")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        if value and not _HTTP.fullmatch(value):
+            raise ValueError("must be http:// or https://, a host, and perhaps a port and a path")
+        return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _sound(self) -> "Keystone":
+        if self.username and self.application_credential_id:
+            raise ValueError("username and application_credential_id: choose one")
+        if self.password_file is not None and self.password.get_secret_value():
+            raise ValueError("password and password_file: choose one")
+        return self
+
+
 class Auth(Branch):
-    mode: Literal["none", "tokens"] = "none"
+    mode: Literal["none", "tokens", "keystone"] = "none"
     tokens_file: Path = Path("tokens.toml")
+    keystone: Keystone = Keystone()
+
+    @model_validator(mode="after")
+    def _sound(self) -> "Auth":
+        account = self.keystone.username or self.keystone.application_credential_id
+        if self.mode == "keystone" and not account:
+            raise ValueError("keystone: username or application_credential_id is needed")
+        return self
+
+
+class PolicySettings(Branch):
+    """``file`` "": the rules as they are built in. ``property_protections`` "": none."""
+
+    file: str = ""
+    property_protections: str = ""
 
 
 class Uploads(Branch):
@@ -101,7 +166,14 @@ class Uploads(Branch):
     idle_timeout: Duration = 60.0
     max_waiting: int = Field(default=256, ge=1)
     on_broken: Literal["killed", "queued"] = "killed"
+    check_format: bool = True
     max_image_size: Size = 2**40
+
+    @property
+    def hash_algorithm(self) -> str | None:
+        """The one of ``os_hash_algo``: the strongest but MD5."""
+        sizes = {name: hashlib.new(name).digest_size for name in self.digests if name != "md5"}
+        return max(sizes, key=lambda name: (name == "sha512", sizes[name]), default=None)
 
     @model_validator(mode="after")
     def _sound(self) -> "Uploads":
@@ -114,6 +186,21 @@ class Uploads(Branch):
         if self.lease < 1:
             raise ValueError("lease must be at least 1s")
         return self
+
+
+DISK_FORMATS = (
+    "ami", "ari", "aki", "vhd", "vhdx", "vmdk", "raw", "qcow2", "vdi", "iso", "ploop",
+)  # fmt: skip
+CONTAINER_FORMATS = ("ami", "ari", "aki", "bare", "ovf", "ova", "docker", "compressed")
+
+FormatName = Annotated[str, Field(pattern=r"^[a-z0-9_.-]{1,32}$")]
+
+
+class ImageFormat(Branch):
+    disk_formats: tuple[FormatName, ...] = DISK_FORMATS
+    container_formats: tuple[FormatName, ...] = CONTAINER_FORMATS
+    require_match: bool = True
+    gpt_safety_checks_nonfatal: tuple[Literal["mbr", "gptmbr"], ...] = ()
 
 
 class Tasks(Branch):
@@ -136,6 +223,7 @@ class Locations(Branch):
     show: bool = False
     show_direct_url: bool = False
     allow_refill: bool = False
+    hash_rate: Rate = 50 * 2**20
 
 
 class Deletion(Branch):
@@ -156,17 +244,26 @@ class Scrub(Branch):
 
 
 class Quotas(Branch):
-    """Negative: no limit."""
+    """Of one image, then of all images of one project. Negative, or ``bytes = ""``: no limit."""
 
     properties: int = 128
     tags: int = 128
     members: int = 128
     locations: int = 10
+    images: int = -1
+    bytes: Limit = -1
+
+
+class Cache(Branch):
+    enabled: bool = False
+    path: Path = Path("cache")
+    max_size: Size = 20 * 2**30
 
 
 class FilesystemStore(Branch):
     type: Literal["filesystem"] = "filesystem"
     id: str = Field(default="local", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+    description: str = ""
     default: bool = False
     path: Path = Path("images")
 
@@ -174,6 +271,7 @@ class FilesystemStore(Branch):
 class S3Store(Branch):
     type: Literal["s3"]
     id: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+    description: str = ""
     default: bool = False
     endpoint: str = ""
     region: str = "us-east-1"
@@ -193,6 +291,7 @@ class S3Store(Branch):
 class HttpStore(Branch):
     type: Literal["http"]
     id: str = Field(default="http", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+    description: str = ""
     default: Literal[False] = False
     timeout: Duration = 30.0
 
@@ -206,7 +305,9 @@ class Settings(Branch):
     server: Server = Server()
     catalog: CatalogSettings = CatalogSettings()
     auth: Auth = Auth()
+    policy: PolicySettings = PolicySettings()
     uploads: Uploads = Uploads()
+    image_format: ImageFormat = ImageFormat()
     tasks: Tasks = Tasks()
     imports: Import = Field(default=Import(), alias="import")
     downloads: Downloads = Downloads()
@@ -215,6 +316,7 @@ class Settings(Branch):
     fetch: Fetch = Fetch()
     quotas: Quotas = Quotas()
     scrub: Scrub = Scrub()
+    cache: Cache = Cache()
     stores: tuple[StoreSettings, ...] = (FilesystemStore(default=True),)
 
     @model_validator(mode="after")
@@ -263,10 +365,12 @@ def load(
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise SettingsError(f"cannot read {path}: {error}") from error
     for name, value in environ.items():
-        section, separator, key = name.removeprefix(PREFIX).lower().partition("__")
-        if name.startswith(PREFIX) and separator:
-            listed = _is_list(section, key)
-            _table(tree, section, name)[key] = _items(value) if listed else value
+        *sections, key = name.removeprefix(PREFIX).lower().split("__")
+        if name.startswith(PREFIX) and sections:
+            branch: dict[str, Any] = tree
+            for section in sections:
+                branch = _table(branch, section, name)
+            branch[key] = _items(value) if _is_list(sections, key) else value
     for section, values in (overrides or {}).items():
         _table(tree, section, section).update(values)
     try:
@@ -288,19 +392,28 @@ def _items(text: str) -> list[str]:
     return [item for item in map(str.strip, text.split(",")) if item]
 
 
-def _is_list(section: str, key: str) -> bool:
-    model = _sections().get(section)
-    field = None if model is None else model.model_fields.get(key)
-    return field is not None and str(field.annotation).startswith("tuple")
+def _is_list(sections: Sequence[str], key: str) -> bool:
+    fields: Mapping[str, FieldInfo] = Settings.model_fields
+    for section in sections:
+        fields = _named(fields).get(section, {})
+    return key in fields and str(fields[key].annotation).startswith("tuple")
 
 
-def _sections() -> dict[str, type[BaseModel]]:
-    """By their names in the file."""
+def _named(fields: Mapping[str, FieldInfo]) -> dict[str, dict[str, FieldInfo]]:
+    """The sections among them, by their names in the file, each with its keys."""
     return {
-        field.alias or name: field.annotation
-        for name, field in Settings.model_fields.items()
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+        field.alias or name: model.model_fields
+        for name, field in fields.items()
+        if isinstance(model := field.annotation, type) and issubclass(model, Branch)
     }
+
+
+def _sections(fields: Mapping[str, FieldInfo]) -> Iterator[tuple[str, dict[str, FieldInfo]]]:
+    """Each section with its keys, also those within others."""
+    for name, found in _named(fields).items():
+        yield name, found
+        for inner, keys in _sections(found):
+            yield f"{name}.{inner}", keys
 
 
 def _explain(error: ValidationError) -> str:
@@ -317,7 +430,7 @@ def _explain(error: ValidationError) -> str:
 
 def _nearest(key: str) -> str | None:
     """The known key that was perhaps meant; with its section where only that was wrong."""
-    sections = {name: model.model_fields for name, model in _sections().items()}
+    sections = dict(_sections(Settings.model_fields))
     for section, fields in sections.items():
         if key in fields:
             return f"{section}.{key}"

@@ -49,6 +49,14 @@ REMOVALS_WAITING = Gauge(
 REMOVAL_FAILURES = Counter(
     "tidegate_removal_failures_total", "Removals that a store refused", ["store"]
 )
+CACHE_READS = Counter("tidegate_cache_reads_total", "Downloads that asked the cache", ["outcome"])
+CACHE_READ_BYTES = Counter("tidegate_cache_read_bytes_total", "… and their bytes", ["outcome"])
+CACHE_FILLS = Counter("tidegate_cache_fills_total", "Copies begun for the cache", ["outcome"])
+CACHE_EVICTED = Counter("tidegate_cache_evicted_total", "Cached copies that made room for others")
+CACHE_DAMAGED = Counter("tidegate_cache_damaged_total", "Cached copies that were found damaged")
+CACHE_BYTES = Gauge(
+    "tidegate_cache_bytes", "Bytes of the cached copies", multiprocess_mode="mostrecent"
+)
 JANITOR = Counter("tidegate_janitor_total", "What the janitor mended", ["what"])
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()

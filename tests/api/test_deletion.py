@@ -1,6 +1,7 @@
 """From DELETE to the bare id: no call of either API finds an image on the way, or revives it."""
 
 import asyncio
+import re
 import sqlite3
 import time
 from collections.abc import AsyncIterator
@@ -11,13 +12,18 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 from tests.kit.gateway import DATA, Gateway, running
+from tests.kit.looks import Looks
 from tests.kit.sources import pattern
 from tests.kit.stores import FaultyStore, objects
 from tests.stores.test_contract import s3_settings
 
+from tidegate.api.routes import DATA_ROUTES, ROUTES
 from tidegate.catalog.sql import SqlCatalog
 from tidegate.domain.errors import StoreBroke
 from tidegate.domain.status import Event
+from tidegate.jobs.purger import Purger
+from tidegate.jobs.reaper import Reaper
+from tidegate.jobs.scrubber import Scrubber
 from tidegate.seaweedfs import SeaweedFS
 from tidegate.settings import FilesystemStore as FilesystemSettings
 from tidegate.stores.base import Store
@@ -47,6 +53,12 @@ def status(folder: Path, image_id: str) -> str | None:
     with closing(sqlite3.connect(folder / "tidegate.db")) as connection:
         row = connection.execute("SELECT status FROM images WHERE id = ?", (image_id,)).fetchone()
     return None if row is None else str(row[0])
+
+
+def forget_turns(folder: Path) -> None:
+    """So that a job looks at once, however lately another process did."""
+    with closing(sqlite3.connect(folder / "tidegate.db")) as connection, connection:
+        connection.execute("DELETE FROM turns")
 
 
 async def deactivate(folder: Path, image_id: str) -> None:
@@ -100,6 +112,67 @@ async def is_found_by_no_call(gate: Gateway, image_id: str) -> None:
     assert (await gate.ask("POST", "/v2/images", json=again)).status == 409
     headers = {"x-image-meta-id": image_id, "x-image-meta-name": "again"}
     assert (await gate.ask("POST", "/v1/images", headers=headers)).status == 409
+
+
+async def is_brought_back_by_no_route(gate: Gateway, folder: Path, image_id: str) -> None:
+    """Whatever is asked of it by an administrator, by every route that names an image."""
+    gone = ("pending_delete", "deleted", None)
+    assert status(folder, image_id) in gone
+    asked = 0
+    for method, path, _ in (*ROUTES, *DATA_ROUTES):
+        if "{image_id" not in path:
+            continue
+        path = re.sub(r"\{image_id[^}]*\}", image_id, path)
+        path = re.sub(r"\{\w+[^}]*\}", "x", path)
+        headers = [
+            {"x-image-meta-location": "http://127.0.0.1:1/x"},
+            {"x-glance-api-copy-from": "http://127.0.0.1:1/x"},
+            {"x-image-meta-status": "active", "x-image-meta-deleted": "False"},
+        ]
+        bodies: list[dict[str, Any]] = [
+            {}, {"json": {}}, {"data": b"x", "headers": {"Content-Type": DATA}},
+            *({"headers": given} for given in headers),
+        ]  # fmt: skip
+        for options in bodies:
+            answer = await gate.ask(method, path, **options)
+            seen = path.startswith("/v1/")  # by administrators, who may change its record
+            assert answer.status >= 400 or seen, (method, path, answer.status, answer.body)
+            assert status(folder, image_id) in gone, (method, path)
+            asked += 1
+    assert asked > 60
+
+
+@pytest.mark.parametrize("was", ["active", "deactivated"])
+async def test_a_delayed_delete_goes_on_after_a_restart_and_no_route_ends_it(
+    tmp_path: Path, was: str
+) -> None:
+    store = MemoryStore()
+    async with running(store, tmp_path, deletion={"delayed": True, "delay": "1h"}) as gate:
+        image_id = await gate.active(SHARE)
+        if was == "deactivated":
+            await deactivate(tmp_path, image_id)
+        assert (await gate.ask("DELETE", f"/v2/images/{image_id}")).status == 204
+        await is_brought_back_by_no_route(gate, tmp_path, image_id)
+    assert status(tmp_path, image_id) == "pending_delete"
+    assert len(await objects(store)) == 1
+    # whatever the setting says by now, what waits for its time is not forgotten
+    deletion = {"delayed": False, "delay": "0s", "purge_after": "1h"}
+    looked = Looks()
+    forget_turns(tmp_path)
+    with looked.at(Scrubber):
+        async with running(store, tmp_path, deletion=deletion) as gate:
+            await looked.until(lambda: status(tmp_path, image_id) == "deleted")
+            await is_brought_back_by_no_route(gate, tmp_path, image_id)
+            assert await objects(store) == {}
+    forget_turns(tmp_path)
+    with looked.at(Purger):
+        async with running(store, tmp_path, deletion={"purge_after": "0s"}) as gate:
+            await looked.until(lambda: status(tmp_path, image_id) is None)
+            await is_brought_back_by_no_route(gate, tmp_path, image_id)
+            await is_found_by_no_call(gate, image_id)
+    async with running(store, tmp_path) as gate:
+        again = {"id": image_id, "disk_format": "raw", "container_format": "bare"}
+        assert (await gate.ask("POST", "/v2/images", json=again)).status == 409
 
 
 @pytest.mark.parametrize("api", ["v1", "v2"])
@@ -181,21 +254,27 @@ async def test_a_download_of_an_image_that_is_deleted_is_whole_or_cut(
 async def test_a_store_that_refuses_deletes_is_counted_and_the_gateway_stays_ready(
     tmp_path: Path,
 ) -> None:
-    store = FaultyStore(MemoryStore())
-    async with running(store, tmp_path, uploads={"lease": "1s"}) as gate:
+    store, looked = FaultyStore(MemoryStore()), Looks()
+    with looked.at(Reaper):
+        await _refuses_for_a_while(store, tmp_path, looked)
+    assert REGISTRY.get_sample_value("tidegate_removal_failures_total", {"store": "memory"})
+
+
+async def _refuses_for_a_while(store: FaultyStore, folder: Path, looked: Looks) -> None:
+    async with running(store, folder, uploads={"lease": "1s"}) as gate:
         image_id = await gate.active(SHARE)
         store.fail("delete", StoreBroke("memory", "it answered 403"))
         assert (await gate.ask("DELETE", f"/v2/images/{image_id}")).status == 204
-        async with asyncio.timeout(20):
-            while b'tidegate_removals_waiting{store="memory"} 1.0' not in await metrics(gate):
-                await asyncio.sleep(0.02)
+        await looked.until(lambda: waiting() == 1)
+        assert b'tidegate_removals_waiting{store="memory"} 1.0' in await metrics(gate)
         assert (await gate.ask("GET", "/readyz")).status == 200
         store.before.clear()
-        async with asyncio.timeout(20):
-            while b'tidegate_removals_waiting{store="memory"} 0.0' not in await metrics(gate):
-                await asyncio.sleep(0.02)
+        await looked.until(lambda: waiting() == 0)
         assert await objects(store) == {}
-    assert REGISTRY.get_sample_value("tidegate_removal_failures_total", {"store": "memory"})
+
+
+def waiting() -> float | None:
+    return REGISTRY.get_sample_value("tidegate_removals_waiting", {"store": "memory"})
 
 
 async def metrics(gate: Gateway) -> bytes:

@@ -1,30 +1,106 @@
 """Finding the versions, and what every answer has."""
 
+import json
+from pathlib import Path
+from uuid import uuid4
+
 import pytest
-from tests.kit.gateway import Gateway, raw
+from tests.kit.gateway import Gateway, raw, running
+from tests.kit.stores import FaultyStore
+from tests.kit.tokens import issue
 
 POST = b"POST /v2/images HTTP/1.1\r\nHost: x\r\n"
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "", "/v2", "/v2/", "/v3/images", "/foo", "/v1", "/V2/images"]
-)
+    "path",
+    ["/", "", "/v2", "/v2/", "/v2.7", "/v3/images", "/foo", "/v1", "/V2/images", "/v2.99/images",
+     "/v2.07/images", "/versionsx"],
+)  # fmt: skip
 async def test_what_names_no_version_gets_the_choices(gate: Gateway, path: str) -> None:
     answer = await gate.ask("GET", path)
-    assert answer.status == 300
+    assert (answer.status, answer.headers["Content-Type"]) == (300, "application/json")
     entry = answer.json["versions"][0]
     assert entry["status"] == "CURRENT"
     assert entry["links"] == [{"rel": "self", "href": f"{gate.url}/v2/"}]
 
 
-async def test_versions_is_200(gate: Gateway) -> None:
-    answer = await gate.ask("GET", "/versions")
-    assert answer.status == 200
-    assert {entry["status"] for entry in answer.json["versions"]} == {
-        "CURRENT",
-        "SUPPORTED",
-        "DEPRECATED",
-    }
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE"])
+async def test_versions_is_200(gate: Gateway, method: str) -> None:
+    for path in ("/versions", "/versions/", "/versions/v2"):
+        answer = await gate.ask(method, path)
+        assert answer.status == 200
+        assert {entry["status"] for entry in answer.json["versions"]} == {
+            "CURRENT",
+            "SUPPORTED",
+            "DEPRECATED",
+        }
+    assert (await gate.ask(method, "/")).status == 300
+
+
+async def test_only_versions_whose_features_are_served_are_told_of(gate: Gateway) -> None:
+    ids = {entry["id"] for entry in (await gate.ask("GET", "/")).json["versions"]}
+    assert ids >= {"v2.0", "v2.7"}
+    answer = await gate.ask("POST", f"/v2/images/{uuid4()}/locations")
+    known = answer.message != "The resource could not be found."
+    assert ("v2.17" in ids) == known
+    assert "v2.14" not in ids  # the cache is off
+
+
+async def test_versions_are_found_without_a_token(store: FaultyStore, tmp_path: Path) -> None:
+    issue(tmp_path / "tokens.toml", "one", "p", "member")
+    auth = {"mode": "tokens", "tokens_file": str(tmp_path / "tokens.toml")}
+    async with running(store, tmp_path, auth=auth) as gate:
+        for path, status in {
+            "/": 300, "/v2": 300, "/v2/": 300, "/v1": 300, "/v3/images": 300, "/foo": 300,
+            "/versions": 200, "/versions/x": 200, "/v2/images": 401, "/v2/nope": 401,
+            "/v1/images": 401, "/v2.7/images": 401, "/v2/images/": 401,
+        }.items():  # fmt: skip
+            assert (path, (await gate.ask("GET", path)).status) == (path, status)
+        bad = {"X-Auth-Token": "bad"}
+        assert (await gate.ask("GET", "/foo", headers=bad)).status == 300
+
+
+@pytest.mark.parametrize(
+    ("headers", "link"),
+    [
+        ({"Forwarded": "for=1.2.3.4;proto=https;host=img.example"}, "https://img.example"),
+        ({"Forwarded": 'host="img.example:8443";proto=https, host=inner'},
+         "https://img.example:8443"),
+        ({"X-Forwarded-Proto": "https", "X-Forwarded-Host": "img.example"}, "https://img.example"),
+        ({"X-Forwarded-Proto": "https", "X-Forwarded-Host": "img.example",
+          "X-Forwarded-Prefix": "/image/"}, "https://img.example/image"),
+        ({"X-Forwarded-Proto": "https"}, "https://{own}"),
+        ({"X-Forwarded-Proto": "javascript", "X-Forwarded-Host": "a b\"<"}, "http://{own}"),
+        ({"X-Forwarded-Prefix": "//evil.example/"}, "http://{own}"),
+        ({"Forwarded": "nonsense"}, "http://{own}"),
+        ({}, "http://{own}"),
+    ],
+)  # fmt: skip
+async def test_links_heed_a_proxy_that_is_trusted(
+    store: FaultyStore, tmp_path: Path, headers: dict[str, str], link: str
+) -> None:
+    for proxies, heeded in (
+        (["10.0.0.0/8", "127.0.0.1"], True),
+        (["10.0.0.0/8"], False),
+        ([], False),
+    ):
+        server = {"drain_timeout": "1s", "proxies": proxies}
+        async with running(store, tmp_path, server=server) as gate:
+            own = f"127.0.0.1:{gate.port}"
+            expected = (link if heeded else "http://{own}").format(own=own)
+            found = (await gate.ask("GET", "/", headers=headers)).json["versions"][0]["links"]
+            assert found == [{"rel": "self", "href": f"{expected}/v2/"}]
+            made = await gate.ask("POST", "/v2/images", json={}, headers=headers)
+            assert made.headers["Location"] == f"{expected}/v2/images/{made.json['id']}"
+
+
+async def test_the_public_url_is_what_links_say(store: FaultyStore, tmp_path: Path) -> None:
+    server = {"public_url": "https://img.example/image/", "proxies": ["127.0.0.1"]}
+    async with running(store, tmp_path, server={"drain_timeout": "1s", **server}) as gate:
+        answer = await gate.ask("GET", "/", headers={"X-Forwarded-Host": "other.example"})
+        link = answer.json["versions"][0]["links"][0]["href"]
+        assert link == "https://img.example/image/v2/"
 
 
 @pytest.mark.parametrize("path", ["/v2.3/images", "//v2/images", "/v2//images", "/v2.0/images"])
@@ -40,6 +116,17 @@ async def test_a_version_may_stand_in_accept(gate: Gateway) -> None:
     headers = {"Accept": "application/vnd.openstack.images-v2.1"}
     answer = await gate.ask("GET", "/images", headers=headers)
     assert "images" in answer.json
+    headers = {"Accept": "application/vnd.openstack.images-v2.99"}
+    assert (await gate.ask("GET", "/images", headers=headers)).status == 300
+
+
+async def test_a_version_inside_a_path_is_no_version(gate: Gateway) -> None:
+    image_id = await gate.create()
+    for path in (f"//v2/images/{image_id}/tags/v2.1", f"/v2.3/images/{image_id}/tags/v2.2"):
+        request = f"PUT {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\n"
+        found = await raw(gate.port, f"{request}Connection: close\r\n\r\n".encode())
+        assert found.startswith(b"HTTP/1.1 204 No Content")
+    assert (await gate.show(image_id))["tags"] == ["v2.1", "v2.2"]
 
 
 @pytest.mark.parametrize("path", ["/v2/nope", "/v2/images/", "/v2/schemas/nope", "/v1/nope"])
@@ -118,7 +205,6 @@ async def test_sec_59_other_sites_are_refused(
         POST + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
         POST + b"Content-Length: +5\r\n\r\nhello",
         POST + b"A: b\r\n c\r\n\r\n",
-        POST + b"A" + b"x" * 20000 + b": b\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
     ],
 )
@@ -130,6 +216,21 @@ async def test_sec_57_what_is_no_http_is_400_without_an_echo(
     assert b"<script>" not in answer
     assert b"aiohttp" not in answer
     assert b'"error"' in answer
+
+
+@pytest.mark.parametrize(
+    ("lines", "status"),
+    [
+        (b"GET /v2/images?name=" + b"a" * 9000 + b" HTTP/1.1\r\nHost: 127.0.0.1\r\n", 414),
+        (POST + b"A: /" + b"x" * 9000 + b"\r\n", 431),
+        (POST + b"A" + b"x" * 9000 + b": b\r\n", 431),
+        (POST + b"".join(b"A%d: b\r\n" % number for number in range(200)), 431),
+    ],
+)
+async def test_what_is_too_long_says_so(gate: Gateway, lines: bytes, status: int) -> None:
+    head, _, body = (await raw(gate.port, lines + b"\r\n")).partition(b"\r\n\r\n")
+    assert head.split(b" ", 2)[1] == b"%d" % status
+    assert json.loads(body)["error"]["code"] == status
 
 
 async def test_health(gate: Gateway) -> None:

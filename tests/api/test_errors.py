@@ -37,7 +37,7 @@ def test_data_is_never_answered_503(kind: type[e.TidegateError]) -> None:
 
 @pytest.mark.parametrize("kind", kinds())
 def test_only_what_may_pass_by_itself_is_answered_503(kind: type[e.TidegateError]) -> None:
-    passing = issubclass(kind, e.StoreDown | e.CatalogDown)
+    passing = issubclass(kind, e.StoreDown | e.CatalogDown | e.IdentityDown)
     assert (status_of(made(kind), carries_data=False) == 503) is passing
 
 
@@ -51,7 +51,7 @@ def test_only_what_may_pass_by_itself_is_answered_503(kind: type[e.TidegateError
         (e.RangeRefused, 416), (e.Busy, 429), (e.Draining, 429), (e.TidegateError, 500),
         (e.StoreError, 502), (e.StoreBroke, 502), (e.StoreReadOnly, 502), (e.BadPart, 502),
         (e.ObjectMissing, 502), (e.ObjectChanged, 502), (e.StoreDown, 503), (e.CatalogDown, 503),
-        (e.SourceBroke, 502),
+        (e.SourceBroke, 502), (e.IdentityDown, 503),
     ],
 )  # fmt: skip
 def test_what_is_answered(kind: type[e.TidegateError], status: int) -> None:

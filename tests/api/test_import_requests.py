@@ -36,7 +36,7 @@ async def gate(store: FaultyStore, tmp_path: Path) -> AsyncIterator[Gateway]:
         "fetch": {"allow": ["north.example"]},
     }
     second = MemoryStore("second")
-    async with running(store, tmp_path, more=[second], identity=Named(), **settings) as found:
+    async with running(store, tmp_path, others=[second], identity=Named(), **settings) as found:
         found.app[keys.TASKS].draining = True
         yield found
 

@@ -4,11 +4,16 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from aiohttp import web
 from tests.kit.gateway import Gateway, running
 from tests.kit.stores import FaultyStore, objects
+
+from tidegate.catalog.sql import SqlCatalog
+from tidegate.domain.image import Image, Location
+from tidegate.domain.status import Status
 
 BYTES = b"external bytes" * 1000
 NEVER = {"saving", "killed"}
@@ -54,11 +59,19 @@ class Poller:
             await asyncio.sleep(0)
 
     async def __aexit__(self, *failure: object) -> None:
+        async with asyncio.timeout(20):
+            while "active" not in self.seen and not self.task.done():
+                await asyncio.sleep(0)
+        assert not self.task.done(), "it stopped watching"
         self.task.cancel()
 
 
 def location(url: str, **more: Any) -> dict[str, Any]:
     return {"url": url, "metadata": {}, **more}
+
+
+def shown(url: str, **metadata: str) -> dict[str, Any]:
+    return {"url": url, "metadata": {"store": "http", **metadata}}
 
 
 def add(url: str, path: str = "/locations/-", **more: Any) -> dict[str, Any]:
@@ -71,7 +84,7 @@ async def test_the_first_location_by_patch_makes_active(gate: Gateway, elsewhere
         answer = await gate.patch(image_id, add(elsewhere))
         assert answer.status == 200
         assert answer.json["status"] == "active"
-        assert answer.json["locations"] == [location(elsewhere)]
+        assert answer.json["locations"] == [shown(elsewhere)]
         got = await gate.ask("GET", f"/v2/images/{image_id}/file")
         assert got.body == BYTES
     assert not poller.seen & NEVER
@@ -98,10 +111,96 @@ async def test_a_location_by_v1_header_makes_active(gate: Gateway, elsewhere: st
     assert not poller.seen & NEVER
 
 
+async def test_a_location_by_v1_header_of_a_queued_image_makes_active(
+    gate: Gateway, elsewhere: str
+) -> None:
+    image_id = await gate.create()
+    async with Poller(gate) as poller:
+        headers = {"x-image-meta-location": elsewhere}
+        answer = await gate.ask("PUT", f"/v1/images/{image_id}", headers=headers)
+        assert answer.json["image"]["status"] == "active"
+        got = await gate.ask("GET", f"/v1/images/{image_id}")
+        assert got.body == BYTES
+    assert not poller.seen & NEVER
+
+
+async def test_what_is_said_of_a_location_is_said_of_no_other(
+    gate: Gateway, elsewhere: str, tmp_path: Path
+) -> None:
+    catalog = SqlCatalog(f"sqlite:///{tmp_path / 'tidegate.db'}")
+    await catalog.open()
+    remote = Location("http", elsewhere, own=False)
+    known = await catalog.create_image(
+        Image(
+            id=str(uuid4()), status=Status.ACTIVE, size=len(BYTES), disk_format="raw",
+            container_format="bare", locations=(Location("switched off", "key"), remote),
+        )
+    )  # fmt: skip
+    await catalog.close()
+    said = location(elsewhere, metadata={"rack": "7"})
+    operation = {"op": "replace", "path": "/locations", "value": [said]}
+    answer = await gate.patch(known.id, operation)
+    assert answer.status == 200
+    assert answer.json["locations"] == [shown(elsewhere, rack="7")]
+
+
 async def test_replacing_all_locations_makes_active(gate: Gateway, elsewhere: str) -> None:
     image_id = await gate.create()
     operation = {"op": "replace", "path": "/locations", "value": [location(elsewhere)]}
     assert (await gate.patch(image_id, operation)).json["status"] == "active"
+
+
+def vouched(**changes: str) -> dict[str, Any]:
+    return {"checksum": "a" * 32, "os_hash_algo": "sha512", "os_hash_value": "b" * 128, **changes}
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "word"),
+    [
+        ({"checksum": "x" * 32}, 409, "hexadecimal"),
+        ({"checksum": "a" * 31}, 400, "checksum"),
+        ({"os_hash_value": "x" * 128}, 409, "hexadecimal"),
+        ({"os_hash_value": "b" * 64}, 409, "64 bytes"),
+        ({"os_hash_algo": "sha0"}, 409, "sha0"),
+        ({"os_hash_algo": "shake_128"}, 409, "shake_128"),
+        ({"more": "x"}, 400, "more"),
+    ],
+)
+async def test_what_is_no_digest_is_not_vouched_for(
+    gate: Gateway, elsewhere: str, changes: dict[str, str], status: int, word: str
+) -> None:
+    image_id = await gate.create()
+    refused = await gate.patch(image_id, add(elsewhere, validation_data=vouched(**changes)))
+    assert (refused.status, word in refused.message) == (status, True)
+    assert (await gate.show(image_id))["status"] == "queued"
+
+
+async def test_who_vouches_for_other_digests_than_before_is_409(
+    gate: Gateway, elsewhere: str
+) -> None:
+    image_id = await gate.create()
+    conflicting = [
+        location(f"{elsewhere}?{name}", validation_data=vouched(checksum=name * 32))
+        for name in "ab"
+    ]
+    both = {"op": "replace", "path": "/locations", "value": conflicting}
+    assert (await gate.patch(image_id, both)).status == 409
+    assert (await gate.patch(image_id, add(elsewhere, validation_data=vouched()))).status == 200
+    again = elsewhere + "?again"
+    same = await gate.patch(image_id, add(again, validation_data=vouched()))
+    assert same.status == 200
+    other = add(elsewhere + "?other", validation_data=vouched(os_hash_value="c" * 128))
+    refused = await gate.patch(image_id, other)
+    assert (refused.status, "already set" in refused.message) == (409, True)
+
+
+async def test_digests_are_not_learnt_once_there_is_data(gate: Gateway, elsewhere: str) -> None:
+    image_id = await gate.create()
+    assert (await gate.patch(image_id, add(elsewhere))).status == 200
+    late = add(elsewhere + "?late", validation_data=vouched())
+    refused = await gate.patch(image_id, late)
+    assert (refused.status, "'queued'" in refused.message) == (409, True)
+    assert (await gate.show(image_id))["checksum"] is None
 
 
 async def test_validation_data_is_kept(gate: Gateway, elsewhere: str) -> None:
@@ -123,7 +222,7 @@ async def test_a_second_location_leaves_it_active_and_one_may_go(
     assert len(answer.json["locations"]) == 2
     left = await gate.patch(image_id, {"op": "remove", "path": "/locations/0"})
     assert left.json["status"] == "active"
-    assert left.json["locations"] == [location(elsewhere + "?mirror")]
+    assert left.json["locations"] == [shown(elsewhere + "?mirror")]
 
 
 async def test_the_last_location_that_goes_makes_queued(gate: Gateway, store: FaultyStore) -> None:

@@ -1,8 +1,8 @@
 """Image API v2: what each call answers in each status, as one table.
 
 A cell is the code, or ``owner's / admin's``; ``→`` names the status after it, which else stays as
-it was. ``GONE`` is pending_delete and deleted. The image belongs to the caller and is not
-protected; locations are shown, and nobody does the tasks.
+it was. ``GONE`` is pending_delete and deleted. The image belongs to the caller, is shared
+with another project, and is not protected; locations are shown, and nobody does the tasks.
 """
 
 import json
@@ -15,10 +15,13 @@ import pytest
 from aiohttp import web
 from pytest_aiohttp import AiohttpServer
 from tests.kit.gateway import DATA, V21, Answer, Gateway, running
+from tests.kit.server import until
 from tests.kit.stores import FaultyStore
 
 from tidegate.api import keys
+from tidegate.catalog.base import AddLocation, ImageChange
 from tidegate.catalog.sql import SqlCatalog
+from tidegate.domain.image import Location
 from tidegate.domain.policy import Caller
 from tidegate.domain.status import GONE, Event, Status
 from tidegate.domain.upload import Upload
@@ -46,10 +49,20 @@ HEAD of the data | 204          | 204       | 204       | 204       | 200       
 a range of it    | 204          | 204       | 204       | 204       | 206                | 403 / 206   | 404       | 404
 add a location   | 200 → active | 409       | 409       | 409       | 200                | 409         | 409       | 404
 remove the last  | 403 / 409    | 403 / 409 | 403 / 409 | 403 / 409 | 403 / 200 → queued | 403 / 409   | 403 / 409 | 404
+post a location  | 202 → active | 409       | 409       | 409       | 409                | 409         | 409       | 404
+its locations    | 403 / 200    | 403 / 200 | 403 / 200 | 403 / 200 | 403 / 200          | 403 / 200   | 403 / 200 | 404
+drop its copy    | 403 / 409    | 403 / 409 | 403 / 409 | 403 / 409 | 403 / 204          | 403 / 409   | 403 / 409 | 404
+drop the only    | 403 / 409    | 403 / 409 | 403 / 409 | 403 / 409 | 403                | 403 / 409   | 403 / 409 | 404
 locations: []    | 403          | 403       | 403       | 403       | 403                | 403         | 403       | 404
 set the status   | 403          | 403       | 403       | 403       | 403                | 403         | 403       | 403
 deactivate       | 403          | 403       | 403       | 403       | 204 → deactivated  | 204         | 403       | 404
 reactivate       | 403          | 403       | 403       | 403       | 204                | 204 → active | 403      | 404
+its members      | 200          | 200       | 200       | 200       | 200                | 200         | 200       | 404
+a member         | 200          | 200       | 200       | 200       | 200                | 200         | 200       | 404
+add a member     | 200          | 200       | 200       | 200       | 200                | 200         | 200       | 404
+no new member    | 400          | 400       | 400       | 400       | 400                | 400         | 400       | 404
+accept for it    | 403 / 200    | 403 / 200 | 403 / 200 | 403 / 200 | 403 / 200          | 403 / 200   | 403 / 200 | 404
+drop a member    | 204          | 204       | 204       | 204       | 204                | 204         | 204       | 404
 its tasks        | 200          | 200       | 200       | 200       | 200                | 200         | 200       | 404
 put a tag        | 204          | 204       | 204       | 204       | 204                | 204         | 204       | 404
 drop a tag       | 204          | 204       | 204       | 204       | 204                | 204         | 204       | 404
@@ -97,6 +110,7 @@ class World:
         """By the API's own calls; by the catalog's where no call leads there, or where another
         worker has to do something meanwhile."""
         image_id = await self.gate.create(owner="p", tags=["old"])
+        await self.catalog.put_member(image_id, "guest")
         match status:
             case Status.SAVING:
                 attempt = uuid4().hex
@@ -141,6 +155,30 @@ def request(method: str, path: str = "", data: bytes | None = None, **headers: s
     return call
 
 
+async def post_location(world: World, image_id: str, caller: Mapping[str, str]) -> Answer:
+    body = json.dumps({"url": world.elsewhere}).encode()
+    answer = await request("POST", "/locations", body)(world, image_id, caller)
+
+    async def registered() -> bool:
+        return world.status(image_id) == Status.ACTIVE
+
+    if answer.status == 202:
+        await until(registered, "the location to be registered")
+    return answer
+
+
+def drop(*, copies: int) -> Call:
+    async def call(world: World, image_id: str, caller: Mapping[str, str]) -> Answer:
+        if copies > 1 and world.status(image_id) == Status.ACTIVE:
+            where = Location("http", world.elsewhere, own=False)
+            change = ImageChange(locations=[AddLocation(location=where)])
+            await world.catalog.change_image(image_id, change)
+        path = f"/v2/stores/{world.gate.store.id}/{image_id}"
+        return await world.gate.ask("DELETE", path, headers=caller)
+
+    return call
+
+
 def patch(op: str, path: str, value: object = None) -> Call:
     """``value`` may name the world's elsewhere."""
 
@@ -178,10 +216,20 @@ CALLS: dict[str, Call] = {
     "a range of it": request("GET", "/file", Range="bytes=0-0"),
     "add a location": patch("add", "/locations/-", {"url": "ELSEWHERE", "metadata": {}}),
     "remove the last": patch("remove", "/locations/0"),
+    "post a location": post_location,
+    "its locations": request("GET", "/locations"),
+    "drop its copy": drop(copies=2),
+    "drop the only": drop(copies=1),
     "locations: []": patch("replace", "/locations", []),
     "set the status": patch("replace", "/status", "active"),
     "deactivate": request("POST", "/actions/deactivate"),
     "reactivate": request("POST", "/actions/reactivate"),
+    "its members": request("GET", "/members"),
+    "a member": request("GET", "/members/guest"),
+    "add a member": request("POST", "/members", b'{"member": "new"}'),
+    "no new member": request("POST", "/members", b'{"member": ""}'),
+    "accept for it": request("PUT", "/members/guest", b'{"status": "accepted"}'),
+    "drop a member": request("DELETE", "/members/guest"),
     "its tasks": request("GET", "/tasks"),
     "put a tag": request("PUT", "/tags/new"),
     "drop a tag": request("DELETE", "/tags/old"),
@@ -200,7 +248,9 @@ async def world(
     aiohttp_server: AiohttpServer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[World]:
-    async def caller(self: Anyone, headers: Mapping[str, str]) -> Caller:
+    async def caller(
+        self: Anyone, headers: Mapping[str, str], method: str = "", path: str = ""
+    ) -> Caller:
         return CALLERS[headers.get("X-Caller", "admin")]
 
     monkeypatch.setattr(Anyone, "caller", caller)
@@ -214,7 +264,7 @@ async def world(
     database = tmp_path / "tidegate.db"
     catalog = SqlCatalog(f"sqlite:///{database}")
     regions = {"import": {"regions": {"north": elsewhere}}}
-    async with running(store, tmp_path, more=[MemoryStore("second")], **regions) as gate:
+    async with running(store, tmp_path, others=[MemoryStore("second")], **regions) as gate:
         gate.app[keys.TASKS].draining = True
         await catalog.open()
         yield World(gate, catalog, database, elsewhere)

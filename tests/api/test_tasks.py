@@ -8,6 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from tests.kit.formats import qcow2
 from tests.kit.gateway import Answer, Gateway, running
 from tests.kit.origins import Origin, serving
 from tests.kit.server import until
@@ -30,7 +31,8 @@ async def origin() -> AsyncIterator[Origin]:
 
 
 def wanted(url: Any, **properties: Any) -> dict[str, Any]:
-    given = {"import_from": url, "import_from_format": "raw", "image_properties": properties}
+    image = {"disk_format": "raw", **properties}
+    given = {"import_from": url, "import_from_format": "raw", "image_properties": image}
     return {"type": "import", "input": given}
 
 
@@ -100,7 +102,10 @@ async def test_an_import_makes_an_active_image(gate: Gateway, origin: Origin) ->
 
 
 async def test_an_import_without_properties_is_a_qcow2(gate: Gateway, origin: Origin) -> None:
-    task = await end_of(gate, (await make(gate, origin.url))["id"])
+    origin.data = qcow2()
+    given = {"import_from": origin.url, "import_from_format": "qcow2", "image_properties": {}}
+    made = await gate.ask("POST", "/v2/tasks", json={"type": "import", "input": given})
+    task = await end_of(gate, made.json["id"])
     image = await gate.show(task["result"]["image_id"])
     assert (image["disk_format"], image["container_format"]) == ("qcow2", "bare")
 

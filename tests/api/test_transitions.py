@@ -4,6 +4,7 @@ answered, and every status that it passed through.
 The catalog's database writes the way down by itself, so nothing in between is missed.
 """
 
+import asyncio
 import json
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -52,11 +53,16 @@ class World:
         return await self.gate.create()
 
     async def active(self) -> str:
-        return await self.gate.active(b"abc")
+        return await self.gate.active(b"elsewhere")
 
     async def killed(self) -> str:
         image_id = await self.gate.create()
         await self.gate.put(image_id, b"abc", {"x-openstack-image-size": "4"})
+        return image_id
+
+    async def deactivated(self) -> str:
+        image_id = await self.active()
+        await DEACTIVATE(self, image_id)
         return image_id
 
     async def new(self) -> str:
@@ -68,7 +74,7 @@ Call = Callable[[World, str], Awaitable[Answer]]
 
 
 def v1(method: str, data: bytes | None = None, **headers: str) -> Call:
-    """``{elsewhere}`` in a header is the URL of bytes on another server."""
+    """``{elsewhere}`` in a header is the URL of 9 bytes on another server."""
 
     async def call(world: World, image_id: str) -> Answer:
         sent = {name.replace("_", "-", 3): value for name, value in headers.items()}
@@ -87,7 +93,7 @@ def v2(
     method: str, path: str = "", data: bytes | None = None, body: object = None, **headers: str
 ) -> Call:
     async def call(world: World, image_id: str) -> Answer:
-        place = "/v2/images" if method == "POST" else f"/v2/images/{image_id}{path}"
+        place = "/v2/images" if method == "POST" and not path else f"/v2/images/{image_id}{path}"
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         content = data
         if body is not None:
@@ -128,6 +134,20 @@ async def v2_store_down(world: World, image_id: str) -> Answer:
     return await PUT(world, image_id)
 
 
+def copied(method: str, **headers: str) -> Call:
+    """To the end of the task."""
+    asked = v1(method, **headers)
+
+    async def call(world: World, image_id: str) -> Answer:
+        answer = await asked(world, image_id)
+        async with asyncio.timeout(20):
+            while not world.way(image_id).endswith(("active", "killed")):
+                await asyncio.sleep(0.01)
+        return answer
+
+    return call
+
+
 PLACE = {"url": "ELSEWHERE", "metadata": {}}
 PUT = v2("PUT", "/file", b"abc")
 ADD = patched("add", "/locations/-", PLACE)
@@ -140,8 +160,14 @@ TEXT = {"Content_Type": "text/plain"}
 ELSEWHERE = {"x_image_meta_location": "{elsewhere}"}
 MADE = {"id": "ID", "disk_format": "raw", "container_format": "bare"}
 
+COPY = {"x-glance-api-copy-from": "{elsewhere}"}
+GONE = {"x-glance-api-copy-from": "{elsewhere}x", "x_image_meta_size": "9"}
+DEACTIVATE = v2("POST", "/actions/deactivate")
+REACTIVATE = v2("POST", "/actions/reactivate")
+
 FILLED = "queued → saving → active"
 BROKEN = "queued → saving → killed"
+CLOSED = f"{FILLED} → deactivated"
 
 ROWS = [
     # from      what is asked                call                       answer  the whole way
@@ -153,6 +179,10 @@ ROWS = [
     ("queued", "v1 PUT of data",             v1("PUT", b"abc"),            200, FILLED),
     ("queued", "v2 PUT of data",             PUT,                          204, FILLED),
     ("queued", "v2 PUT of no bytes",         v2("PUT", "/file", b""),      204, FILLED),
+    ("new",    "v1 POST, copy-from",         copied("POST", **COPY),       201, FILLED),
+    ("new",    "v1 POST, copy from nothing", copied("POST", **GONE),       201,
+     "queued → killed"),
+    ("queued", "v1 PUT, copy-from",          copied("PUT", **COPY),        200, FILLED),
     ("queued", "v1 PUT of a location",       v1("PUT", **ELSEWHERE),       200, "queued → active"),
     ("queued", "v2 PATCH, first location",   ADD,                          200, "queued → active"),
     ("queued", "v2 PATCH, all locations",    REPLACE,                      200, "queued → active"),
@@ -170,6 +200,18 @@ ROWS = [
     ("active", "v2 PATCH, second location",  ADD,                          200, FILLED),
     ("active", "v2 PUT of other data",       PUT,                          409, FILLED),
     ("killed", "v2 PUT of data",             PUT,                          409, BROKEN),
+    ("active", "v2 deactivate",              DEACTIVATE,                   204, CLOSED),
+    ("deactivated", "v2 deactivate",         DEACTIVATE,                   204, CLOSED),
+    ("deactivated", "v2 reactivate",         REACTIVATE,                   204,
+     f"{CLOSED} → active"),
+    ("active", "v2 reactivate",              REACTIVATE,                   204, FILLED),
+    ("queued", "v2 deactivate",              DEACTIVATE,                   403, "queued"),
+    ("killed", "v2 reactivate",              REACTIVATE,                   403, BROKEN),
+    ("deactivated", "v2 PATCH, last location", patched("remove", "/locations/0"), 409, CLOSED),
+    ("deactivated", "v1 DELETE",             v1("DELETE"),                 200,
+     f"{CLOSED} → deleted"),
+    ("deactivated", "v2 DELETE",             v2("DELETE"),                 204,
+     f"{CLOSED} → deleted"),
     ("queued", "v1 DELETE",                  v1("DELETE"),                 200, "queued → deleted"),
     ("queued", "v2 DELETE",                  v2("DELETE"),                 204, "queued → deleted"),
     ("active", "v1 DELETE",                  v1("DELETE"),                 200,
@@ -244,6 +286,22 @@ async def test_where_a_broken_upload_may_be_tried_again(
         store.before.clear()
         assert (await PUT(world, image_id)).status == 204
         assert world.way(image_id) == "queued → saving → queued → saving → active"
+
+
+@pytest.mark.parametrize("start", ["active", "deactivated"])
+@pytest.mark.parametrize("delete", [v1("DELETE"), v2("DELETE")], ids=["v1", "v2"])
+async def test_a_delete_that_waits(
+    store: FaultyStore, tmp_path: Path, elsewhere: str, start: str, delete: Call
+) -> None:
+    async with running(store, tmp_path, deletion={"delayed": True}) as gate:
+        world = watched(gate, store, tmp_path, elsewhere)
+        image_id: str = await getattr(world, start)()
+        assert (await delete(world, image_id)).status in (200, 204)
+        assert world.way(image_id).endswith(f"{start} → pending_delete")
+        assert len(await objects(store)) == 1
+        empty = await world.queued()
+        await delete(world, empty)
+        assert world.way(empty) == "queued → deleted"
 
 
 def test_every_step_of_the_rows_is_an_edge_of_the_table() -> None:

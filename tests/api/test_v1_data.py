@@ -1,6 +1,7 @@
 """Image API v1: data on its way in, and what becomes of it that does not arrive."""
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -182,6 +183,33 @@ async def test_many_at_once_leave_one_image_and_one_object(
     assert sorted(answer.status for answer in answers) == [200, *[409] * 7]
     assert await status(shared_gate, image_id) == "active"
     assert len(await objects(store)) == 1
+
+
+async def test_of_many_at_once_the_winners_words_come_with_its_bytes(
+    shared_gate: Gateway,
+) -> None:
+    image_id = await made(shared_gate, size=6)
+    bodies = [f"body {number}".encode() for number in range(8)]
+    answers = await asyncio.gather(
+        *(
+            put(
+                shared_gate, image_id, body, name=body.decode(), property_of=body.decode(),
+                checksum=hashlib.md5(body).hexdigest(),
+            )
+            for body in bodies
+        )
+    )  # fmt: skip
+    (winner,) = [body for body, answer in zip(bodies, answers, strict=True) if answer.status == 200]
+    got = await shared_gate.ask("GET", f"/v1/images/{image_id}", headers=OWNER)
+    assert got.body == winner
+    assert got.headers["x-image-meta-name"] == winner.decode()
+    assert got.headers["x-image-meta-property-of"] == winner.decode()
+
+
+async def test_a_body_replaces_what_was_announced_of_it(shared_gate: Gateway) -> None:
+    image_id = await made(shared_gate, size=3, checksum="0" * 32)
+    answer = await put(shared_gate, image_id, b"bytes", size=5, checksum="")
+    assert answer.json["image"]["status"] == "active"
 
 
 @pytest.mark.parametrize(

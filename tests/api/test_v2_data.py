@@ -230,6 +230,8 @@ async def test_another_size_than_was_announced_kills(
     [
         ({"Content-Type": "application/json"}, 415),
         ({"Content-Type": "text/plain"}, 415),
+        ({"Content-Type": "octet-stream"}, 415),
+        ({"Content-Type": "application/octet-stream, text/plain"}, 415),
         ({"Content-Encoding": "gzip"}, 415),
         ({"Content-MD5": "xyz"}, 400),
         ({"Repr-Digest": "sha-512=abc"}, 400),
@@ -248,6 +250,22 @@ async def test_what_cannot_be_is_refused_and_leaves_the_image_queued(
     assert answer.message
     assert (await gate.show(image_id))["status"] == "queued"
     assert (await gate.put(image_id, b"data")).status == 204
+
+
+@pytest.mark.parametrize("line", [(), ("Content-Type:",)], ids=["none", "empty"])
+async def test_data_of_no_said_type_is_415(gate: Gateway, line: tuple[str, ...]) -> None:
+    image_id = await gate.create()
+    lines = [f"PUT /v2/images/{image_id}/file HTTP/1.1", "Host: 127.0.0.1", *line,
+             "Content-Length: 3", "Connection: close"]  # fmt: skip
+    answer = await raw(gate.port, "\r\n".join([*lines, "", "abc"]).encode(), until=b"}}")
+    assert answer.startswith(b"HTTP/1.1 415 ")
+    assert (await gate.show(image_id))["status"] == "queued"
+
+
+@pytest.mark.parametrize("kind", [f"{DATA}; x=y", "Application/Octet-Stream"])
+async def test_the_type_of_data_in_other_words(gate: Gateway, kind: str) -> None:
+    image_id = await gate.create()
+    assert (await gate.put(image_id, b"abc", {"Content-Type": kind})).status == 204
 
 
 async def test_more_than_the_largest_image_is_413(store: FaultyStore, tmp_path: Path) -> None:

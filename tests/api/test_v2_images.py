@@ -7,7 +7,9 @@ from uuid import uuid4
 
 import jsonschema
 import pytest
-from tests.kit.gateway import V20, Answer, Gateway
+from tests.kit.gateway import V20, V21, Answer, Gateway, raw
+
+from tidegate.api.v2.listing import SORT_KEYS
 
 KEYS = {
     "name", "disk_format", "container_format", "visibility", "size", "virtual_size", "status",
@@ -79,6 +81,16 @@ async def test_custom_properties_come_first_and_as_text(gate: Gateway) -> None:
         ({"ＯＳ_glance_x": "y"}, 403),
         ({f"p{number}": "v" for number in range(129)}, 413),
         ({"tags": [f"t{number}" for number in range(129)]}, 413),
+        ({"tags": ["twice"] * 129}, 413),
+        ({"tags": None}, 400),
+        ({"name": "a\0b"}, 400),
+        ({"id": None}, 400),
+        ({"min_ram": None}, 400),
+        ({"visibility": None}, 400),
+        ({"direct_url": "x"}, 403),
+        ({"updated_at": "x"}, 403),
+        ({"deleted": True}, 400),
+        ({"os_glancefoo": "y"}, 403),
     ],
 )
 async def test_a_bad_new_image_is_refused_and_not_made(
@@ -273,6 +285,83 @@ async def test_a_bad_patch_changes_nothing(gate: Gateway, operation: Any, status
     assert await gate.show(image_id) == before
 
 
+@pytest.mark.parametrize(
+    ("pointer", "name"),
+    [("//foo", "foo"), ("/", ""), ("/ sp ", "sp"), ("/a~01", "a~1"), ("/a~0b", "a~b"),
+     ("/image_id", "image_id"), ("/member", "member"), ("/context", "context"),
+     ("/extra_properties", "extra_properties")],
+)  # fmt: skip
+async def test_a_pointer_names_a_property(gate: Gateway, pointer: str, name: str) -> None:
+    image_id = await gate.create()
+    absent = await gate.patch(image_id, replace(pointer, "x"))
+    assert (absent.status, "does not exist" in absent.message) == (409, True)
+    added = await gate.patch(image_id, {"op": "add", "path": pointer, "value": "x"})
+    assert (added.status, added.json[name]) == (200, "x")
+    assert (await gate.patch(image_id, replace(pointer, "y"))).json[name] == "y"
+    removed = await gate.patch(image_id, {"op": "remove", "path": pointer, "value": "ignored"})
+    assert name not in removed.json
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        {},
+        {"add": "/a"},
+        {"add": "/a", "remove": "/b", "value": "x"},
+        {"op": "add", "path": "/a", "value": "x"},
+        {"add": 5, "value": "x"},
+        {"add": "a", "value": "x"},
+    ],
+)
+async def test_a_bad_patch_of_the_old_form_is_400(gate: Gateway, operation: Any) -> None:
+    image_id = await gate.create()
+    answer = await gate.patch(image_id, operation, media_type=V20)
+    assert (answer.status, bool(answer.message)) == (400, True)
+
+
+async def test_parameters_of_a_media_type_mean_nothing_and_its_case_does(gate: Gateway) -> None:
+    image_id = await gate.create()
+    for media_type, status in ((f"{V21}; charset=utf-8", 200), (V21.upper(), 415)):
+        answer = await gate.patch(image_id, replace("/name", "x"), media_type=media_type)
+        assert answer.status == status
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"5", b"{}", b"null", b'"x"'])
+async def test_what_is_no_list_of_operations_is_400_before_the_image_is_looked_for(
+    gate: Gateway, body: bytes
+) -> None:
+    for image_id in (await gate.create(), str(uuid4())):
+        path, headers = f"/v2/images/{image_id}", {"Content-Type": V21}
+        answer = await gate.ask("PATCH", path, data=body, headers=headers)
+        assert (answer.status, bool(answer.message)) == (400, True)
+
+
+async def test_quotas_of_a_patch_count_what_it_adds(gate: Gateway) -> None:
+    image_id = await gate.create(**{f"p{number}": "v" for number in range(128)})
+    more = {"op": "add", "path": "/more", "value": "v"}
+    assert (await gate.patch(image_id, more)).status == 413
+    swap = {"op": "remove", "path": "/p0"}
+    assert (await gate.patch(image_id, swap, more, replace("/p1", "w"))).status == 200
+    tags = [f"t{number}" for number in range(129)]
+    assert (await gate.patch(image_id, replace("/tags", tags))).status == 413
+    assert (await gate.patch(image_id, replace("/tags", ["t"] * 129))).status == 413
+    assert (await gate.patch(image_id, replace("/tags", tags[:128]))).status == 200
+
+
+async def test_databases_refuse_nul_and_so_do_we(gate: Gateway) -> None:
+    image_id = await gate.create(name="\\u0000", tags=["\U0001f600"], k="\U0001f600")
+    before = await gate.show(image_id)
+    assert (before["name"], before["k"]) == ("\\u0000", "\U0001f600")
+    for field, value in (("name", "a\0"), ("k", "\0"), ("tags", ["\0"]), ("a\0b", "x")):
+        assert (await create(gate, {field: value})).status == 400
+        path = "/" + field
+        assert (
+            await gate.patch(image_id, {"op": "add", "path": path, "value": value})
+        ).status == 400
+    assert (await gate.ask("PUT", f"/v2/images/{image_id}/tags/a%00b")).status == 400
+    assert await gate.show(image_id) == before
+
+
 async def test_sec_39_a_patch_has_at_most_100_operations(gate: Gateway) -> None:
     image_id = await gate.create()
     assert (await gate.patch(image_id, *[replace("/name", "x")] * 101)).status == 400
@@ -293,10 +382,14 @@ async def test_tags_by_path(gate: Gateway) -> None:
     for tag in ("a%20b", "%C3%A9", "a%20b"):
         assert (await gate.ask("PUT", f"/v2/images/{image_id}/tags/{tag}")).status == 204
     assert (await gate.show(image_id))["tags"] == ["a b", "é"]
+    for method, tags in (("PUT", ["a b", "a/b", "é"]), ("DELETE", ["a b", "é"])):
+        answer = await gate.ask(method, f"/v2/images/{image_id}/tags/a%2Fb")
+        assert (answer.status, (await gate.show(image_id))["tags"]) == (204, tags)
     assert (await gate.ask("DELETE", f"/v2/images/{image_id}/tags/%C3%A9")).status == 204
     assert (await gate.ask("DELETE", f"/v2/images/{image_id}/tags/%C3%A9")).status == 404
     assert (await gate.ask("PUT", f"/v2/images/{image_id}/tags/{'x' * 256}")).status == 400
-    assert (await gate.ask("PUT", f"/v2/images/{uuid4()}/tags/x")).status == 404
+    for tag in ("x", "x" * 256):
+        assert (await gate.ask("PUT", f"/v2/images/{uuid4()}/tags/{tag}")).status == 404
 
 
 async def test_the_tag_past_the_quota_is_413(gate: Gateway) -> None:
@@ -312,6 +405,17 @@ async def names(gate: Gateway, query: str = "") -> list[str]:
     answer = await gate.ask("GET", f"/v2/images{query}")
     assert answer.status == 200, answer.body
     return [image["name"] for image in answer.json["images"]]
+
+
+async def paged(gate: Gateway, path: str, key: str = "name") -> list[str]:
+    """What all pages show."""
+    found: list[str] = []
+    following: str | None = path
+    while following:
+        page = (await gate.ask("GET", following)).json
+        found += [image[key] for image in page["images"]]
+        following = page.get("next")
+    return found
 
 
 async def test_a_list_is_paged_by_links(gate: Gateway) -> None:
@@ -343,6 +447,34 @@ async def test_a_list_is_paged_by_links(gate: Gateway) -> None:
         ("?min_disk=2", ["b"]),
         ("?min_disk_min=2&min_disk_max=2", ["b"]),
         ("?min_disk=x", []),
+        (f"?min_disk={2**31}", []),
+        (f"?size={2**63}", []),
+        ("?min_ram_min=0&min_ram_max=0", ["c", "b", "a"]),
+        (f"?min_disk_max={10**25}", ["c", "b", "a"]),
+        (f"?min_disk_min={10**25}", []),
+        ("?min_disk_min=-5", ["c", "b", "a"]),
+        ("?virtual_size_min=0", []),
+        ("?id=in:x,y", []),
+        ("?name=eq:a:b", []),
+        ("?name=a,b", []),
+        ("?name=B", []),
+        ('?name=in:a,"b,c"', ["a"]),
+        ("?name=x&name=b", ["b"]),
+        ("?disk_format=in:raw,qcow2&container_format=bare", ["c", "b", "a"]),
+        ("?checksum=x", []),
+        ("?os_hash_algo=sha512", []),
+        ("?tag=t-b&tag=t-c", []),
+        ("?tag=%20t-b%20", ["b"]),
+        ("?tags=t-b", []),
+        ("?protected=false", ["c", "b"]),
+        ("?visibility=private", []),
+        ("?visibility=community", []),
+        ("?os_hidden=False", ["c", "b", "a"]),
+        ("?limit=2&limit=1", ["c"]),
+        ("?sort_key=name&sort_dir=asc&sort_key=id&limit=1", ["a"]),
+        ("?sort=name:desc&sort=name:asc", ["a", "b", "c"]),
+        ("?sort=%20name%20:asc", ["a", "b", "c"]),
+        ("?updated_at=gte:2000-01-01T00:00:00%2B02:00", ["c", "b", "a"]),
         ("?k=a", ["a"]),
         ("?tag=t-b", ["b"]),
         ("?tag=", []),
@@ -390,6 +522,9 @@ async def test_times_compare_as_they_are_shown(gate: Gateway) -> None:
         "visibility=x", "member_status=x", "os_hidden=x", "protected=x", "size_min=x",
         "size_max=1e3", "created_at=yesterday", "created_at=in:2000-01-01", "name=neq:x",
         'name=in:"x', 'name=in:"x"y', 'name=in:x"y"', "changes-since=2000-01-01", "name=%ff",
+        "changes-since=", "properties=x", "locations=x", "members=x", "name_min=1",
+        "created_at_min=5", "foo_max=1", "name=a%00", "a%00b=c", "marker=%00", "created_at=GT:2000",
+        "sort=name,", "sort=name:asc&sort_dir=asc", "sort_key=", "os_hidden=", "protected=True",
         "name=in:" + ",".join("x" * 101), "&".join(f"p{number}=x" for number in range(51)),
     ],
 )  # fmt: skip
@@ -397,6 +532,58 @@ async def test_a_bad_query_is_400(gate: Gateway, query: str) -> None:
     answer = await gate.ask("GET", f"/v2/images?{query}")
     assert answer.status == 400
     assert answer.message
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("sort_key=status&sort_dir=asc", "abc"),
+        ("sort_key=status&sort_key=disk_format&sort_dir=asc", "abc"),
+        ("sort_key=status&sort_key=disk_format", "cba"),
+        ("sort_key=status&sort_key=disk_format&sort_dir=asc&sort_dir=asc", "cba"),
+        ("sort=status:asc", "abc"),
+        ("sort=status:asc,disk_format:asc", "cba"),
+        ("sort_dir=asc", "abc"),
+    ],
+)
+async def test_who_are_equal_follow_the_one_direction_that_was_given(
+    gate: Gateway, query: str, expected: str
+) -> None:
+    for name in "abc":
+        await gate.create(name=name)
+    assert await names(gate, f"?{query}") == list(expected)
+    assert await paged(gate, f"/v2/images?limit=1&{query}") == list(expected)
+
+
+@pytest.mark.parametrize("key", SORT_KEYS)
+@pytest.mark.parametrize("direction", ["asc", "desc"])
+async def test_pages_in_any_order_show_every_image_once(
+    gate: Gateway, key: str, direction: str
+) -> None:
+    ids = {
+        await gate.active(b"x" * 3),
+        await gate.active(b"x", name="b"),
+        await gate.create(name="a", disk_format=None, container_format=None),
+        await gate.create(name="b", disk_format="iso"),
+        await gate.create(name=""),
+    }
+    query = f"sort={key}:{direction}"
+    whole = (await gate.ask("GET", f"/v2/images?{query}")).json["images"]
+    found = await paged(gate, f"/v2/images?limit=1&{query}", "id")
+    assert found == [image["id"] for image in whole]
+    assert (set(found), len(found)) == (ids, 5)
+
+
+async def test_first_and_next_repeat_the_whole_query(gate: Gateway) -> None:
+    image_id = await gate.create(k="v w", tags=["a", "b"])
+    query = "limit=1&tag=a&tag=b&k=v%20w&sort=name:asc&name=in:,x&unknown="
+    answer = await gate.ask("GET", f"/v2/images?{query}&marker={image_id}")
+    kept = "limit=1&tag=a&tag=b&k=v+w&sort=name%3Aasc&name=in%3A%2Cx&unknown="
+    assert answer.json["first"] == f"/v2/images?{kept}"
+    query = "limit=1&tag=a&tag=b&k=v%20w"
+    answer = await gate.ask("GET", f"/v2/images?{query}")
+    assert answer.json["next"] == f"/v2/images?limit=1&tag=a&tag=b&k=v+w&marker={image_id}"
+    assert (await gate.ask("GET", "/v2/images")).json["first"] == "/v2/images"
 
 
 async def test_killed_images_are_listed_and_deleted_ones_are_not(gate: Gateway) -> None:
@@ -412,3 +599,51 @@ async def test_killed_images_are_listed_and_deleted_ones_are_not(gate: Gateway) 
 async def test_a_marker_at_the_last_image_gives_an_empty_list(gate: Gateway) -> None:
     image_id = await gate.create()
     assert await names(gate, f"?marker={image_id}") == []
+
+
+# what holds for every call
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/v2/images/{id}?unknown=x", 200),
+        ("PUT", "/v2/images/{id}/tags/x?unknown=x", 204),
+        ("GET", "/v2/images/{id}/members?limit=x&marker=y", 200),
+        ("DELETE", "/v2/images/{id}?unknown=x", 204),
+    ],
+)
+async def test_unknown_parameters_mean_nothing(
+    gate: Gateway, method: str, path: str, status: int
+) -> None:
+    image_id = await gate.create()
+    assert (await gate.ask(method, path.format(id=image_id))).status == status
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/v2/Images", "/v2/images/{id}/", "/v2/images/{id}/nope", "/v2/images/{id}/members/",
+     "/v2/images/{id}/tags", "/v2/images/{id}/tags/", "/v2/images/{id}/actions/nope", "/v2/%ff",
+     "/v2/images/%ff", "/v2/images/%00", "/v2/images/{id}/members/a%00b", "/v2/images/../images/x"],
+)  # fmt: skip
+async def test_other_paths_are_404(gate: Gateway, path: str) -> None:
+    image_id = await gate.create()
+    found = await raw(
+        gate.port,
+        f"GET {path.format(id=image_id)} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
+        .encode(),
+    )  # fmt: skip
+    assert found.startswith(b"HTTP/1.1 404 Not Found")
+    assert b'"error"' in found
+
+
+async def test_an_empty_answer_has_no_type(gate: Gateway) -> None:
+    image_id = await gate.create()
+    for method, path in (("PUT", "/tags/t"), ("DELETE", "/tags/t"), ("DELETE", "")):
+        answer = await gate.ask(method, f"/v2/images/{image_id}{path}")
+        assert (answer.status, answer.body) == (204, b"")
+        assert "Content-Type" not in answer.headers
+
+
+async def test_a_list_heeds_no_body(gate: Gateway) -> None:
+    assert (await gate.ask("GET", "/v2/images", data=b"{")).status == 200

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -17,6 +18,7 @@ from tidegate.catalog.base import (
     ImageChange,
     ImageQuery,
     RemoveLocation,
+    TaskQuery,
     Viewer,
 )
 from tidegate.catalog.rows import copies
@@ -31,10 +33,11 @@ from tidegate.domain.errors import (
 )
 from tidegate.domain.image import Image, Location, Visibility
 from tidegate.domain.status import GONE, TRANSITIONS, Event, Status
+from tidegate.domain.task import Task, TaskType
 from tidegate.domain.upload import Failure, Sent, Upload, UploadState
 
 ADMIN = Viewer(admin=True)
-SENT = Sent(5, {"md5": "0" * 32, "sha256": "1" * 64, "sha512": "2" * 128}, 2**64 - 1, 2)
+SENT = Sent(5, {"md5": "0" * 32, "sha256": "1" * 64, "sha512": "2" * 128}, 2**64 - 1, 2, 7)
 BROKEN = Failure("client_gone", "reading", "The client went.", "req-1")
 
 
@@ -87,8 +90,8 @@ def attempt_at(image_id: str) -> Upload:
     return Upload(id=attempt, image_id=image_id, store="main", key=f"{image_id}/{attempt}")
 
 
-async def saving(catalog: SqlCatalog, *, lease: float = 60) -> Upload:
-    upload = attempt_at((await catalog.create_image(image())).id)
+async def saving(catalog: SqlCatalog, *, lease: float = 60, **fields: Any) -> Upload:
+    upload = attempt_at((await catalog.create_image(image(**fields))).id)
     await catalog.start_upload(upload, lease=lease)
     return upload
 
@@ -253,6 +256,61 @@ async def test_a_protected_image_is_not_deleted(catalog: SqlCatalog) -> None:
     assert (await catalog.get_image(found.id, ADMIN)).status is Status.QUEUED
 
 
+async def test_who_may_not_refill_adds_no_location_to_what_was_emptied_meanwhile(
+    catalog: SqlCatalog,
+) -> None:
+    found = await uploaded(catalog)
+    await catalog.change_image(found.id, ImageChange(locations=[RemoveLocation(-1)]))
+    added = AddLocation(location=Location("http", "http://x/", own=False), refill=False)
+    with pytest.raises(Conflict):
+        await catalog.change_image(found.id, ImageChange(locations=[added]))
+    again = replace(added, refill=True)
+    image_now, _ = await catalog.change_image(found.id, ImageChange(locations=[again]))
+    assert image_now.status is Status.ACTIVE
+
+
+async def test_a_change_is_made_with_the_claim_or_not_at_all(catalog: SqlCatalog) -> None:
+    bare = image(disk_format=None, container_format=None, name="before")
+    found = await catalog.create_image(bare)
+    formats = {"disk_format": "raw", "container_format": "bare"}
+    change = ImageChange(fields={"name": "after", **formats}, put={"a": "1"})
+    claimed = await catalog.start_upload(attempt_at(found.id), lease=60, change=change)
+    assert (claimed.status, claimed.name, claimed.disk_format) == (Status.SAVING, "after", "raw")
+    late = ImageChange(fields={"name": "late"}, put={"a": "2"}, only_in=frozenset({Status.SAVING}))
+    with pytest.raises(BadTransition):
+        await catalog.start_upload(attempt_at(found.id), lease=60, change=late)
+    image_now = await catalog.get_image(found.id, ADMIN)
+    assert (image_now.name, image_now.properties) == ("after", {"a": "1"})
+    assert len(await catalog.uploads_of(found.id)) == 1
+
+
+async def test_a_claim_that_its_change_forbids_claims_nothing(catalog: SqlCatalog) -> None:
+    found = await catalog.create_image(image(properties={"a": "1"}))
+    change = ImageChange(put={"b": "2"}, max_properties=1)
+    with pytest.raises(TooLarge):
+        await catalog.start_upload(attempt_at(found.id), lease=60, change=change)
+    assert (await catalog.get_image(found.id, ADMIN)).status is Status.QUEUED
+    assert await catalog.uploads_of(found.id) == []
+
+
+async def test_an_image_and_the_task_that_fills_it_are_written_as_one(catalog: SqlCatalog) -> None:
+    taken = await catalog.create_image(image())
+    task = Task(id=str(uuid4()), type=TaskType.COPY_FROM, image_id=taken.id)
+    with pytest.raises(Conflict):
+        await catalog.create_image(image(id=taken.id), task=task)
+    only_active = ImageChange(only_in=frozenset({Status.ACTIVE}))
+    with pytest.raises(BadTransition):
+        await catalog.change_image(taken.id, only_active, task=task)
+    assert await catalog.list_tasks(TaskQuery(viewer=ADMIN)) == []
+    await catalog.change_image(taken.id, ImageChange(fields={"name": "x"}), task=task)
+    assert (await catalog.get_image(taken.id, ADMIN)).name == "x"
+    other = image()
+    again = replace(task, id=str(uuid4()), image_id=other.id)
+    await catalog.create_image(other, task=again)
+    found = await catalog.list_tasks(TaskQuery(viewer=ADMIN))
+    assert {one.image_id for one in found} == {taken.id, other.id}
+
+
 async def test_what_is_deleted_is_found_by_no_call(catalog: SqlCatalog) -> None:
     found = await uploaded(catalog)
     await catalog.delete_image(found.id)
@@ -328,11 +386,15 @@ async def test_a_location_needs_the_formats(catalog: SqlCatalog) -> None:
     assert (await catalog.get_image(found.id, ADMIN)).locations == ()
 
 
-async def test_what_is_known_is_not_overwritten_by_a_location(catalog: SqlCatalog) -> None:
+@pytest.mark.parametrize("learnt", [{"size": 9}, {"checksum": "b" * 32}])
+async def test_what_is_known_is_not_overwritten_by_a_location(
+    catalog: SqlCatalog, learnt: dict[str, object]
+) -> None:
     found = await uploaded(catalog)
-    after, _ = await catalog.change_image(
-        found.id, adding(learnt={"size": 9, "checksum": "b" * 32})
-    )
+    with pytest.raises(Conflict):
+        await catalog.change_image(found.id, adding(learnt=learnt))
+    same = {"size": found.size, "checksum": found.checksum}
+    after, _ = await catalog.change_image(found.id, adding(learnt=same))
     assert (after.size, after.checksum) == (found.size, found.checksum)
     assert len(after.locations) == 2
 
@@ -348,7 +410,7 @@ async def test_locations_keep_their_order(catalog: SqlCatalog) -> None:
 async def test_a_location_is_there_once_and_their_number_is_limited(catalog: SqlCatalog) -> None:
     found = await catalog.create_image(image())
     await catalog.change_image(found.id, adding())
-    with pytest.raises(Conflict):
+    with pytest.raises(Invalid):
         await catalog.change_image(found.id, adding())
     with pytest.raises(TooLarge):
         await catalog.change_image(found.id, adding("https://a.example/2", limit=1))
@@ -408,11 +470,17 @@ async def test_publishing_writes_what_was_measured(catalog: SqlCatalog) -> None:
     found = await catalog.publish_upload(upload.id, SENT)
     assert (found.status, found.size, found.checksum) == (Status.ACTIVE, 5, "0" * 32)
     assert (found.hash_algo, found.hash_value) == ("sha512", "2" * 128)
-    assert found.crc64nvme == 2**64 - 1
+    assert (found.crc64nvme, found.virtual_size) == (2**64 - 1, 7)
     assert found.locations == (Location("main", upload.key),)
     (record,) = await catalog.uploads_of(found.id)
     assert (record.state, record.upload_id, record.sent) == (UploadState.DONE, "u-1", SENT)
     assert record.ended_at is not None
+
+
+async def test_an_unknown_virtual_size_leaves_what_was_announced(catalog: SqlCatalog) -> None:
+    upload = await saving(catalog, virtual_size=9)
+    found = await catalog.publish_upload(upload.id, replace(SENT, virtual_size=None))
+    assert found.virtual_size == 9
 
 
 async def test_publishing_may_be_repeated(catalog: SqlCatalog) -> None:

@@ -15,21 +15,25 @@ from tests.catalog.test_contract import (
 )
 
 from tidegate.catalog.sql import SqlCatalog
-from tidegate.domain.errors import BadTransition, Conflict
+from tidegate.domain.errors import BadTransition, Conflict, Forbidden
 from tidegate.domain.image import Location
 from tidegate.domain.scrub import Copy
 from tidegate.domain.status import Event, Status
-from tidegate.domain.upload import Failure, Upload, UploadState
+from tidegate.domain.upload import Upload, UploadState, wrong_bytes
 
 __all__ = ["catalog", "other", "url"]
 
 EVER = 2**62
-WRONG = Failure("wrong_bytes", "scrub", "The bytes are others.")
+WRONG = wrong_bytes("scrub", "the bytes are others")
 
 
 async def copy_of(catalog: SqlCatalog, image_id: str) -> Copy:
     (copy,) = await catalog.copies_to_scrub(["main"], before=EVER, image_id=image_id)
     return copy
+
+
+async def condemn(catalog: SqlCatalog, copy: Copy) -> None:
+    await catalog.condemn(copy.image_id, copy.store, copy.key, WRONG)
 
 
 async def repairing(catalog: SqlCatalog, bad: Copy, *, lease: float = 60) -> Upload:
@@ -71,12 +75,34 @@ async def test_a_copy_found_good_since_is_not_taken_from_an_old_list(
 
 async def test_a_condemned_image_is_deactivated_and_says_why(catalog: SqlCatalog) -> None:
     copy = await copy_of(catalog, (await uploaded(catalog)).id)
-    await catalog.condemn(copy, WRONG)
-    assert (await catalog.get_image(copy.image_id, ADMIN)).status is Status.DEACTIVATED
-    last = (await catalog.uploads_of(copy.image_id))[-1]
-    assert (last.state, last.failure) == (UploadState.FAILED, WRONG)
+    for _ in range(2):  # said again, nothing is added
+        await condemn(catalog, copy)
+        assert (await catalog.get_image(copy.image_id, ADMIN)).status is Status.DEACTIVATED
+        _, last = await catalog.uploads_of(copy.image_id)
+        assert (last.state, last.failure) == (UploadState.FAILED, WRONG)
+    await catalog.reactivate(copy.image_id, by_admin=True)
+    await condemn(catalog, copy)  # and is wrong again
+    assert len(await catalog.uploads_of(copy.image_id)) == 3
+
+
+async def test_damage_of_what_its_owner_deactivated_is_told_and_locks_it(
+    catalog: SqlCatalog,
+) -> None:
+    copy = await copy_of(catalog, (await uploaded(catalog)).id)
+    await catalog.deactivate(copy.image_id, by_admin=False)
+    await condemn(catalog, copy)
+    assert (await catalog.uploads_of(copy.image_id))[-1].failure == WRONG
+    with pytest.raises(Forbidden):
+        await catalog.reactivate(copy.image_id, by_admin=False)
+
+
+@pytest.mark.parametrize("status", [Status.PENDING_DELETE, Status.DELETED])
+async def test_what_is_deleted_is_not_condemned(catalog: SqlCatalog, status: Status) -> None:
+    copy = await copy_of(catalog, (await uploaded(catalog)).id)
+    await catalog.delete_image(copy.image_id, delayed=status is Status.PENDING_DELETE)
     with pytest.raises(BadTransition):
-        await catalog.condemn(copy, WRONG)
+        await condemn(catalog, copy)
+    assert len(await catalog.uploads_of(copy.image_id)) == 1
 
 
 async def test_an_image_with_other_data_by_now_is_not_condemned(catalog: SqlCatalog) -> None:
@@ -84,7 +110,7 @@ async def test_an_image_with_other_data_by_now_is_not_condemned(catalog: SqlCata
     repair = await repairing(catalog, copy)
     await catalog.finish_repair(repair, copy, 5)
     with pytest.raises(BadTransition):
-        await catalog.condemn(copy, WRONG)
+        await condemn(catalog, copy)
     assert (await catalog.get_image(copy.image_id, ADMIN)).status is Status.ACTIVE
 
 

@@ -45,11 +45,12 @@ DOWNLOADERS = {
     V.COMMUNITY: MEMBERS_OF_ANY, V.PUBLIC: MEMBERS_OF_ANY,
 }  # fmt: skip
 
+SEEN = {
+    V.PRIVATE: READERS, V.SHARED: INVITED_READERS,
+    V.COMMUNITY: READERS_OF_ANY, V.PUBLIC: READERS_OF_ANY,
+}  # fmt: skip
 BY_VISIBILITY = {
-    "get_image": {
-        V.PRIVATE: READERS, V.SHARED: INVITED_READERS,
-        V.COMMUNITY: READERS_OF_ANY, V.PUBLIC: READERS_OF_ANY,
-    },
+    "get_image": SEEN,
     "download_image": DOWNLOADERS,
     "download_from_store": DOWNLOADERS,
     **dict.fromkeys(
@@ -59,10 +60,29 @@ BY_VISIBILITY = {
         every(WRITERS),
     ),
     **dict.fromkeys(
-        ("publicize_image", "delete_image_location", "copy_image", "tasks_api_access"),
+        ("publicize_image", "delete_image_location", "copy_image", "tasks_api_access",
+         "cache_image", "cache_list", "cache_delete"),
         every(ADMINS),
     ),
-    **dict.fromkeys(("get_images", "get_image_location"), every(READERS)),
+    **dict.fromkeys(
+        ("get_images", "get_image_location", "get_metadef_namespaces"), every(READERS)
+    ),
+    # a namespace is public or private
+    **dict.fromkeys(
+        ("get_metadef_namespace", "get_metadef_objects", "get_metadef_object",
+         "get_metadef_properties", "get_metadef_property", "get_metadef_tags", "get_metadef_tag",
+         "list_metadef_resource_types", "get_metadef_resource_type"),
+        SEEN,
+    ),
+    **dict.fromkeys(
+        ("add_metadef_namespace", "modify_metadef_namespace", "delete_metadef_namespace",
+         "add_metadef_object", "modify_metadef_object", "delete_metadef_object",
+         "add_metadef_property", "modify_metadef_property", "remove_metadef_property",
+         "add_metadef_tag", "add_metadef_tags", "modify_metadef_tag", "delete_metadef_tag",
+         "delete_metadef_tags", "add_metadef_resource_type_association",
+         "remove_metadef_resource_type_association"),
+        every(ADMINS),
+    ),
     # of the membership of the invited project
     **dict.fromkeys(("get_member", "get_members"), every(INVITED_READERS)),
     "modify_member": every(ADMINS | {"member of an invited"}),
@@ -121,6 +141,12 @@ def test_what_may_be_seen_is_forbidden_and_what_may_not_is_not_found() -> None:
         Policy().require(reader, "deactivate", private)
     with pytest.raises(NotFound, match=r"^No image found with ID i$"):
         Policy().require(stranger, "deactivate", private)
+
+
+def test_an_image_that_is_still_to_be_made_is_no_secret() -> None:
+    proposed = Image(id="i", owner=None, visibility=V.PRIVATE)
+    with pytest.raises(Forbidden):
+        Policy().require(Caller(user="u"), "add_image", proposed)
 
 
 def test_a_rule_can_be_another_one() -> None:

@@ -26,7 +26,11 @@ class Bucket:
             region_name="us-east-1",
             aws_access_key_id=storage.access_key,
             aws_secret_access_key=storage.secret_key,
-            config=Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 3}),
+            config=Config(
+                signature_version="s3v4",
+                s3={"addressing_style": "path"},
+                retries={"total_max_attempts": 3},
+            ),
         )
         if name is None:
             self.client.create_bucket(Bucket=self.name)

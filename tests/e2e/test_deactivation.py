@@ -22,6 +22,8 @@ from tests.kit.sources import pattern
 from tests.kit.tokens import Callers, everybody, ways
 
 DATA = pattern(48 * MIB)  # far more than the kernel holds of it
+GIB = 2**30
+BLOCK = pattern(MIB)
 CUT_WITHIN = 10.0
 PATHS = {"blocks": ("main", True), "splice": ("main", False), "sendfile": ("local", False)}
 
@@ -76,8 +78,9 @@ async def callers(server: Server, headers: dict[str, dict[str, str]]) -> AsyncIt
 class SlowDownload:
     """A client that takes the bytes as slowly as it likes; ``found`` is what it has of them."""
 
-    def __init__(self, server: Server, image_id: str, headers: dict[str, str]) -> None:
+    def __init__(self, server: Server, image_id: str, headers: dict[str, str], size: int) -> None:
         self._server = server
+        self._size = size
         lines = [f"GET /v2/images/{image_id}/file HTTP/1.1", "Host: 127.0.0.1"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         self._request = "\r\n".join([*lines, "", ""]).encode()
@@ -95,7 +98,7 @@ class SlowDownload:
             self.found += await self._loop.sock_recv(self._socket, 64 * 1024)
         head, _, body = bytes(self.found).partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 200"), head
-        assert f"Content-Length: {len(DATA)}".encode() in head
+        assert f"Content-Length: {self._size}".encode() in head
         self.found = bytearray(body)
 
     @property
@@ -111,7 +114,7 @@ class SlowDownload:
     async def rest(self, pause: float = 0.0) -> bool:
         """Take what comes, until nothing does; True: all of it came."""
         try:
-            while len(self.found) < len(DATA):
+            while len(self.found) < self._size:
                 data = await self._loop.sock_recv(self._socket, 128 * 1024)
                 if not data:
                     return False
@@ -127,9 +130,9 @@ class SlowDownload:
 
 @asynccontextmanager
 async def downloading(
-    server: Server, image_id: str, headers: dict[str, str]
+    server: Server, image_id: str, headers: dict[str, str], size: int = len(DATA)
 ) -> AsyncIterator[SlowDownload]:
-    download = SlowDownload(server, image_id, headers)
+    download = SlowDownload(server, image_id, headers, size)
     try:
         await download.begin()
         yield download
@@ -179,6 +182,32 @@ async def test_a_download_is_cut_soon_after_the_order_and_an_admins_is_not(
     assert refused.status == 403
     cuts = [event for event in server.events if event["event"] == "download cut"]
     assert [event["image"] for event in cuts if event["image"] == image_id] == [image_id]
+
+
+async def generated() -> AsyncIterator[bytes]:
+    """1 GiB."""
+    for _ in range(GIB // MIB):
+        yield BLOCK
+
+
+async def test_a_running_download_of_1_gib_is_cut_at_once(server: Server, callers: Callers) -> None:
+    image_id = await callers.queued()
+    path = f"/v2/images/{image_id}/file"
+    kind = {"Content-Type": "application/octet-stream"}
+    answer = await callers.ask("owner", "PUT", path, data=generated(), headers=kind)
+    assert answer.status == 204
+    async with downloading(server, image_id, callers.headers["owner"], GIB) as download:
+        taking = asyncio.ensure_future(download.rest(0.002))
+        async with held_still(download.worker):
+            answer = await asyncio.wait_for(callers.act("owner", "deactivate", image_id), 20)
+            assert answer.status == 204
+            ordered = time.monotonic()
+        assert not await asyncio.wait_for(taking, CUT_WITHIN)
+        assert time.monotonic() - ordered < CUT_WITHIN
+        assert MIB < len(download.found) < GIB
+        for start in range(0, len(download.found), MIB):
+            assert BLOCK.startswith(download.found[start : start + MIB])
+    await callers.ask("owner", "DELETE", f"/v2/images/{image_id}")
 
 
 async def test_a_download_of_a_deleted_image_is_cut_and_never_mixed(

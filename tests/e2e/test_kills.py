@@ -124,6 +124,7 @@ async def test_a_server_that_dies_in_an_upload(
         await gate.wait_for_status(image_id, UPLOADS[point], within=T)
         uploads = (await gate.ask("GET", f"/v2/images/{image_id}/uploads")).json["uploads"]
         if UPLOADS[point] == "active":
+            assert (await gate.show(image_id))["virtual_size"] == len(data)
             assert [bucket.get(key) for key in bucket.of(image_id)] == [data]
             assert (await gate.ask("GET", f"/v2/images/{image_id}/file")).body == data
             assert (await gate.put(image_id, data)).status == 409  # as the client will do

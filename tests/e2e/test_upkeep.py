@@ -217,3 +217,19 @@ def test_what_adopt_does_not_understand(
     done = run("adopt", *arguments, folder=folder)
     assert done.code == code
     assert word in done.err
+
+
+def test_without_a_catalog_nothing_is_scrubbed_and_none_is_made(tmp_path: Path) -> None:
+    done = run("scrub", folder=tmp_path)
+    assert (done.code, done.out) == (1, b"")
+    assert "no catalog" in done.line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_key_of_odd_characters_is_shown_as_it_is(folder: Path, gateway: Serving) -> None:
+    place = folder / "images" / "odd"
+    place.mkdir()
+    (place / "[bold]x").write_bytes(b"x")
+    done = run("adopt", "--store", "local", "--all", "--prefix", "odd/", folder=folder)
+    assert done.code == 1
+    assert b"[bold]x" in done.out

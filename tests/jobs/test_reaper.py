@@ -4,6 +4,7 @@ from uuid import uuid4
 
 import pytest
 from tests.kit.gateway import running
+from tests.kit.looks import Looks
 from tests.kit.stores import objects, part_of, unfinished
 from tests.services.conftest import World
 
@@ -87,11 +88,11 @@ async def test_a_running_gateway_mends_by_itself(world: World, tmp_path: Path) -
     upload = await abandoned(world)
     await world.store.begin(upload.key)
     catalog = {"url": world.url}
-    async with running(world.store, tmp_path, catalog=catalog, uploads={"lease": "1s"}) as gate:
-        async with asyncio.timeout(10):
-            while (await gate.show(upload.image_id))["status"] != "killed":
-                await asyncio.sleep(0.02)
-            while await unfinished(world.store):
-                await asyncio.sleep(0.02)
-        assert (await gate.failure(upload.image_id))["reason"] == "node_died"
+    looked, uploads = Looks(), {"lease": "1s"}
+    with looked.at(Reaper):
+        async with running(world.store, tmp_path, catalog=catalog, uploads=uploads) as gate:
+            await looked.next()
+            assert (await gate.show(upload.image_id))["status"] == "killed"
+            assert await unfinished(world.store) == []
+            assert (await gate.failure(upload.image_id))["reason"] == "node_died"
     assert await objects(world.store) == {}

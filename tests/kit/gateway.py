@@ -133,12 +133,13 @@ async def running(
     store: Store,
     folder: Path,
     *,
-    more: Sequence[Store] = (),
     identity: Identity | None = None,
+    others: Sequence[Store] = (),
     **sections: Any,
 ) -> AsyncIterator[Gateway]:
-    """A gateway on one store (the caller's, open already), or ``more``, and a catalog in
-    ``folder``; who calls is found by ``identity`` (None: as configured)."""
+    """A gateway on one store (the caller's, open already) and a catalog in ``folder``; who calls
+    is found by ``identity`` (None: as configured). ``others`` are more stores, beside the one that
+    is the default."""
     settings = Settings.model_validate(
         {
             "catalog": {"url": f"sqlite:///{folder / 'tidegate.db'}"},
@@ -152,9 +153,10 @@ async def running(
     fetcher = Fetcher(settings.fetch, timeout=5)
     await fetcher.open()
     remote = HttpStore(HttpSettings(type="http"), fetcher)
+    stores = {one.id: one for one in (store, *others, remote)}
     with socket.create_server(("127.0.0.1", 0)) as listener:
         async with (
-            gateway(settings, {one.id: one for one in (store, *more, remote)}) as app,
+            gateway(settings, stores) as app,
             aiohttp.ClientSession(auto_decompress=False) as session,
         ):
             if identity is not None:

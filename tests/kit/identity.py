@@ -18,7 +18,7 @@ def of(project: str) -> dict[str, str]:
 class Named:
     """A token is ``PROJECT:ROLE,ROLE``; without one: an administrator without a project."""
 
-    async def caller(self, headers: Mapping[str, str]) -> Caller:
+    async def caller(self, headers: Mapping[str, str], method: str = "", path: str = "") -> Caller:
         token = headers.get("X-Auth-Token", ":admin,member,reader")
         project, _, roles = token.partition(":")
         return Caller(project or None, frozenset(roles.split(",")))

@@ -9,6 +9,7 @@ from awscrt.checksums import crc64nvme
 from tidegate.stores.base import (
     Can,
     Limits,
+    Listed,
     Part,
     Reading,
     Store,
@@ -23,7 +24,7 @@ Hook = Callable[..., Awaitable[None]]
 class FaultyStore:
     """Does as the inner store does, but for the hooks: ``before[call]`` and ``after[call]`` are
     awaited around a call and may raise, or hang. Calls: put, begin, put_part, complete, look,
-    read, delete, abort."""
+    read, delete, abort, keys (at each object)."""
 
     def __init__(self, inner: Store) -> None:
         self.inner = inner
@@ -89,8 +90,10 @@ class FaultyStore:
     def unfinished(self, prefix: str = "") -> AsyncIterator[Unfinished]:
         return self.inner.unfinished(prefix)
 
-    def keys(self, prefix: str = "") -> AsyncIterator[tuple[str, int]]:
-        return self.inner.keys(prefix)
+    async def keys(self, prefix: str = "") -> AsyncIterator[Listed]:
+        async for entry in self.inner.keys(prefix):
+            await self.around("keys", _nothing)
+            yield entry
 
     async def around(self, call: str, do: Callable[..., Awaitable[Any]], *args: Any) -> Any:
         self.calls.append(call)
@@ -146,7 +149,7 @@ async def read_all(store: Store, key: str, start: int = 0, stop: int | None = No
 
 async def objects(store: Store) -> dict[str, int]:
     """Keys and sizes of the finished objects."""
-    return {key: size async for key, size in store.keys()}
+    return {entry.key: entry.size async for entry in store.keys()}
 
 
 async def unfinished(store: Store) -> list[tuple[str, str]]:

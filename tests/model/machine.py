@@ -1,31 +1,41 @@
 """The life of images as a model, and a gateway that must agree with it after each step.
 
-Steps are drawn at random over both APIs at once: create, fill well or badly, register, delete,
-deactivate, crash, a failing store. After each of them every image of the run is asked for, and must
-be just what the model says: its status, its size, its digests, its bytes, what lies in the bucket.
+Steps are drawn at random over both APIs at once: create, fill well or badly, copy and import from
+elsewhere (``copying``), share, try what is forbidden (``sharing``), register, delete, deactivate,
+crash, a failing store. After each of them (``ground``) every image of the run is asked for, and
+must be just what the model says: its status, its size, its digests, its task, and what lies in the
+bucket.
 """
 
-import base64
 import hashlib
-import json
-import socket
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any
-from uuid import uuid4
 
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule
-from tests.kit.command import wait_for
+from hypothesis.stateful import precondition, rule
 from tests.kit.proxy import Fault
-from tests.kit.sources import pattern
-from tests.model.world import DATA, SETTLED_WITHIN, Reply, World
+from tests.model.copying import Copying
+from tests.model.ground import (
+    ANYBODY,
+    APIS,
+    BIG,
+    CALLERS,
+    FORMATS,
+    SIZES,
+    Ground,
+    content_md5,
+    data_path,
+    meta,
+    status_of,
+)
+from tests.model.model import md5
+from tests.model.sharing import Sharing
+from tests.model.world import DATA
 
-V21 = "application/openstack-images-v2.1-json-patch"
-FORMATS = {"disk_format": "raw", "container_format": "bare"}
-SIZES = st.sampled_from([0, 1, 1000, 70_001, 300_000, 6 * 2**20])
-APIS = st.sampled_from(["v1", "v2"])
-CALLERS = st.sampled_from(["owner", "admin"])
+images = Ground.images
+MAX_LOCATIONS = 10
+"""Of an image, by default."""
+
 SHARES = st.sampled_from([0.0, 0.01, 0.5, 0.99])
 STORE_FAULTS = st.sampled_from(
     [
@@ -38,57 +48,7 @@ STORE_FAULTS = st.sampled_from(
 )
 
 
-@dataclass
-class Model:
-    """What an image must be. ``may_be``: the statuses it can have where a crash left the outcome
-    open (None: it is ``status``). ``locations``: of each, whether it is our own object."""
-
-    id: str
-    status: str = "queued"
-    data: bytes | None = None
-    locations: list[bool] = field(default_factory=list)
-    was_active: bool = False
-    may_be: frozenset[str] | None = None
-    closed_by_admin: bool = False
-    digests: tuple[str, str] = ("", "")
-
-    @property
-    def gone(self) -> bool:
-        return self.status == "deleted"
-
-    @property
-    def fillable(self) -> bool:
-        """By its owner."""
-        return self.status == "queued" and not self.was_active
-
-    @property
-    def readable(self) -> bool:
-        return self.status in ("active", "deactivated")
-
-    def fill(self, data: bytes, *, own: bool) -> None:
-        self.status, self.data, self.was_active = "active", data, True
-        self.digests = _md5(data), hashlib.sha512(data).hexdigest()
-        self.locations = [own]
-
-    def empty(self, status: str) -> None:
-        self.status, self.data, self.locations = status, None, []
-
-
-class Life(RuleBasedStateMachine):
-    """``world`` is set by who runs it."""
-
-    world: World
-    steps = 0
-    """Steps of all runs together."""
-
-    images = Bundle("images")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.models: dict[str, Model] = {}
-        self.seed = 0
-        self.crashes = 0
-
+class Life(Copying, Sharing):
     # create
 
     @rule(target=images, api=APIS)
@@ -96,13 +56,13 @@ class Life(RuleBasedStateMachine):
         if api == "v2":
             reply = self._json("POST", "/v2/images", {"name": "model", **FORMATS})
         else:
-            reply = self.world.ask("POST", "/v1/images", headers=_meta(name="model", **FORMATS))
+            reply = self.world.ask("POST", "/v1/images", headers=meta(name="model", **FORMATS))
         assert reply.status == 201, reply
         return self._know(reply)
 
     @rule(target=images)
     def create_empty(self) -> str:
-        reply = self.world.ask("POST", "/v1/images", headers=_meta(size="0", **FORMATS))
+        reply = self.world.ask("POST", "/v1/images", headers=meta(size="0", **FORMATS))
         assert reply.status == 201, reply
         image_id = self._know(reply)
         model = self.models[image_id]
@@ -112,8 +72,8 @@ class Life(RuleBasedStateMachine):
     @rule(target=images, size=SIZES, chunked=st.booleans())
     def create_full(self, size: int, chunked: bool) -> str:
         data = self._data(size)
-        headers = _meta(name="model", **FORMATS) | {"Content-Type": DATA}
-        headers["x-image-meta-checksum"] = _md5(data)
+        headers = meta(name="model", **FORMATS) | {"Content-Type": DATA}
+        headers["x-image-meta-checksum"] = md5(data)
         body: Any = iter([data]) if chunked or not data else data
         reply = self.world.ask("POST", "/v1/images", body, headers)
         assert reply.status == 201, reply
@@ -124,7 +84,7 @@ class Life(RuleBasedStateMachine):
     @rule(target=images, size=SIZES, declared=st.booleans())
     def create_registered(self, size: int, declared: bool) -> str:
         data = self._data(size)
-        headers = _meta(**FORMATS) | {"x-image-meta-location": self._url(data)}
+        headers = meta(**FORMATS) | {"x-image-meta-location": self._url(data)}
         if declared and data:
             headers["x-image-meta-size"] = str(size)
         reply = self.world.ask("POST", "/v1/images", headers=headers)
@@ -145,7 +105,7 @@ class Life(RuleBasedStateMachine):
         data, model = self._data(size), self.models[image]
         headers = {}
         if said:
-            headers["Content-MD5"] = base64.b64encode(hashlib.md5(data).digest()).decode()
+            headers["Content-MD5"] = content_md5(hashlib.md5(data).digest())
         reply = self._put(image, api, data, headers, caller)
         if self._takes(model, reply, api, caller):
             assert reply.status == (200 if api == "v1" else 204), reply
@@ -155,7 +115,7 @@ class Life(RuleBasedStateMachine):
     def upload_of_other_bytes(self, image: str, api: str, size: int, lie: str) -> None:
         data, model = self._data(size), self.models[image]
         if lie == "digest":
-            wrong = {"Repr-Digest": f"sha-256=:{base64.b64encode(bytes(32)).decode()}:"}
+            wrong = {"Repr-Digest": f"sha-256=:{content_md5(bytes(32))}:"}
         elif api == "v1":
             wrong = {"x-image-meta-size": str(size + 1)}
         else:
@@ -183,9 +143,10 @@ class Life(RuleBasedStateMachine):
         self._wait_for(image, "killed")
         model.empty("killed")
 
-    @rule(image=images, api=APIS, size=st.sampled_from([1000, 6 * 2**20]), fault=STORE_FAULTS)
+    @rule(image=images, api=APIS, size=st.sampled_from([1000, BIG]), fault=STORE_FAULTS)
     def upload_to_a_store_that_fails(self, image: str, api: str, size: int, fault: Fault) -> None:
-        model = self._settled(image)
+        self._still()
+        model = self.models[image]
         for operation in ("put", "part"):
             self.world.proxy.on(operation, fault)
         reply = self._put(image, api, self._data(size))
@@ -205,8 +166,9 @@ class Life(RuleBasedStateMachine):
         assert self.world.ask("DELETE", f"/v2/images/{image}").status == 204
         with suppress(OSError):
             connection.sendall(data[size:])
-        assert _status_of(connection) in (410, None)
+        assert status_of(connection) in (410, None)
         model.empty("deleted")
+        self._leaves(image)
 
     @rule(image=images)
     def two_uploads_at_once(self, image: str) -> None:
@@ -219,7 +181,7 @@ class Life(RuleBasedStateMachine):
         assert self._put(image, "v2", second).status == 409
         assert self._put(image, "v1", second).status == 409
         connection.sendall(first[1000:])
-        assert _status_of(connection) == 204
+        assert status_of(connection) == 204
         model.fill(first, own=True)
 
     # locations
@@ -239,6 +201,10 @@ class Life(RuleBasedStateMachine):
             expected = {"queued": 200, "active": 200, "deleted": 404}.get(model.status, 409)
         if model.status == "queued" and not model.fillable:
             expected = 409  # its bytes may not be replaced
+        if api == "v2" and expected == 200 and not data:
+            expected = 400  # nothing is no location
+        elif api == "v2" and expected == 200 and len(model.locations) == MAX_LOCATIONS:
+            expected = 413
         assert reply.status == expected, (model, reply)
         if reply.status == 200 and model.status == "queued":
             model.fill(data, own=False)
@@ -272,7 +238,7 @@ class Life(RuleBasedStateMachine):
         if api == "v2":
             reply = self._patch(image, {"op": "replace", "path": "/name", "value": name})
         else:
-            headers = _meta(name=name) | {"x-glance-registry-purge-props": "false"}
+            headers = meta(name=name) | {"x-glance-registry-purge-props": "false"}
             reply = self.world.ask("PUT", f"/v1/images/{image}", headers=headers)
         assert reply.status == (404 if model.gone else 200), reply
 
@@ -289,6 +255,36 @@ class Life(RuleBasedStateMachine):
         done = 200 if api == "v1" else 204
         assert reply.status == (404 if model.gone else done), reply
         model.empty("deleted")
+
+    @rule(image=images, api=APIS)
+    def delete_from_a_store_that_fails(self, image: str, api: str) -> None:
+        """The image is gone at once, and its bytes when the store is well again."""
+        self._still()
+        model = self.models[image]
+        for operation in ("delete", "abort"):
+            self.world.proxy.on(operation, Fault(status=503, code="SlowDown"))
+        reply = self.world.ask("DELETE", f"/{api}/images/{image}")
+        self.world.proxy.clear()
+        done = 200 if api == "v1" else 204
+        assert reply.status == (404 if model.gone else done), reply
+        model.empty("deleted")
+        self._leaves(image)
+
+    @rule(image=images, api=APIS, caller=ANYBODY)
+    def show(self, image: str, api: str, caller: str) -> None:
+        model = self._settled(image)
+        if api == "v1":
+            reply = self.world.ask("HEAD", f"/v1/images/{image}", caller=caller)
+            status = reply.headers.get("x-image-meta-status")
+        else:
+            reply = self.world.ask("GET", f"/v2/images/{image}", caller=caller)
+            status = reply.json.get("status")
+        if model.gone and (api, caller) == ("v1", "admin"):
+            assert (reply.status, status) == (200, "deleted")
+        elif not model.seen_by(caller):
+            assert reply.status == 404, reply
+        else:
+            assert (reply.status, status) == (200, model.status)
 
     @rule(image=images, caller=CALLERS)
     def deactivate(self, image: str, caller: str) -> None:
@@ -313,14 +309,13 @@ class Life(RuleBasedStateMachine):
             assert reply.status == 204, reply
             model.status, model.closed_by_admin = "active", False
 
-    @rule(image=images, api=APIS, caller=st.sampled_from(["owner", "admin", "stranger"]))
+    @rule(image=images, api=APIS, caller=ANYBODY)
     def read(self, image: str, api: str, caller: str) -> None:
         model = self._settled(image)
-        path = f"/v1/images/{image}" if api == "v1" else f"/v2/images/{image}/file"
-        reply = self.world.ask("GET", path, caller=caller)
-        if caller == "stranger":
+        reply = self.world.ask("GET", data_path(image, api), caller=caller)
+        if not model.seen_by(caller):
             assert reply.status == 404, reply
-        elif model.status == "deactivated" and (api == "v1" or caller == "owner"):
+        elif model.status == "deactivated" and (api == "v1" or caller != "admin"):
             assert reply.status == 403, reply
         elif model.readable:
             assert (reply.status, reply.body == model.data) == (200, True), reply.status
@@ -329,7 +324,7 @@ class Life(RuleBasedStateMachine):
         else:
             assert (reply.status, reply.body) == (204, b"")
 
-    @rule(image=images, share=SHARES, caller=CALLERS)
+    @rule(image=images, share=SHARES, caller=ANYBODY)
     def read_a_range(self, image: str, share: float, caller: str) -> None:
         model = self._settled(image)
         if not model.readable or not model.data:
@@ -337,7 +332,9 @@ class Life(RuleBasedStateMachine):
         first = int(len(model.data) * share)
         headers = {"Range": f"bytes={first}-{first + 999}"}
         reply = self.world.ask("GET", f"/v2/images/{image}/file", headers=headers, caller=caller)
-        if model.status == "deactivated" and caller == "owner":
+        if not model.seen_by(caller):
+            assert reply.status == 404, reply
+        elif model.status == "deactivated" and caller != "admin":
             assert reply.status == 403, reply
         else:
             assert (reply.status, reply.body) == (206, model.data[first : first + 1000])
@@ -345,189 +342,30 @@ class Life(RuleBasedStateMachine):
     # crashes
 
     @precondition(lambda self: not self.crashes)
-    @rule()
-    def crash(self) -> None:
-        self.crashes += 1
-        self.world.restart()
+    @rule(reboot=st.booleans())
+    def crash(self, reboot: bool) -> None:
+        self._crash(reboot)
 
     @precondition(lambda self: not self.crashes)
-    @rule(image=images, api=APIS, share=st.sampled_from([0.0, 0.5, 0.99, 1.0]), big=st.booleans())
-    def crash_amid_an_upload(self, image: str, api: str, share: float, big: bool) -> None:
+    @rule(
+        image=images,
+        api=APIS,
+        share=st.sampled_from([0.0, 0.5, 0.99, 1.0]),
+        big=st.booleans(),
+        reboot=st.booleans(),
+    )
+    def crash_amid_an_upload(
+        self, image: str, api: str, share: float, big: bool, reboot: bool
+    ) -> None:
         model = self._settled(image)
         if not model.fillable:
             return
-        self.crashes += 1
-        data = self._data(6 * 2**20 if big else 300_000)
+        data = self._data(BIG if big else 300_000)
         connection = self.world.open_upload(
             self._head(image, api, len(data)), data[: int(len(data) * share)]
         )
-        wait_for(lambda: self._status(image) != "queued", f"{image} to be filled")
-        self.world.restart()
+        self._wait(lambda: self._status(image) != "queued", f"{image} to be filled")
+        ends = ["killed", "active"] if share == 1 else ["killed"]
+        model.open(data, *ends, passing=frozenset({"saving"}))
+        self._crash(reboot)
         connection.close()
-        model.empty("saving")
-        model.data = data
-        model.may_be = frozenset({"saving", "killed"} | ({"active"} if share == 1 else set()))
-
-    # what must hold
-
-    @invariant()
-    def the_gateway_agrees(self) -> None:
-        Life.steps += 1
-        reply = self.world.ask("GET", "/v2/images?limit=1000&owner=p1", caller="admin")
-        assert reply.status == 200, reply
-        images = {image["id"]: image for image in reply.json["images"]}
-        assert images.keys() == {model.id for model in self.models.values() if not model.gone}
-        for image_id, image in images.items():
-            self._look(self.models[image_id], image["status"])
-            self._agree(self.models[image_id], image)
-
-    def teardown(self) -> None:
-        """Quiet: what a crash left is settled, and the bucket holds just what is readable."""
-        for model in self.models.values():
-            self._settled(model.id)
-        owned = {
-            model.id: model.data
-            for model in self.models.values()
-            if model.readable and any(model.locations)
-        }
-
-        def clean() -> bool:
-            unfinished = [key for key, _ in self.world.bucket.unfinished()]
-            return self._stored() == sorted(owned) and not set(self.models) & {
-                key[:36] for key in unfinished
-            }
-
-        wait_for(clean, "the bucket to hold what is readable alone", SETTLED_WITHIN)
-        for key in self.world.bucket.objects():
-            image_id = key.partition("/")[0]
-            if image_id in owned:
-                data = owned[image_id]
-                assert data is not None
-                assert self.world.bucket.get(key) == data
-        for model in self.models.values():
-            if not model.gone:
-                assert self.world.ask("DELETE", f"/v2/images/{model.id}").status == 204
-
-    def _stored(self) -> list[str]:
-        """Of the objects of this run, the ids of their images."""
-        keys = self.world.bucket.objects()
-        return sorted(key[:36] for key in keys if key[:36] in self.models)
-
-    def _look(self, model: Model, status: str) -> None:
-        """Learn what became of an image that a crash left open."""
-        if model.may_be is None:
-            return
-        assert status in model.may_be, (model.id, status)
-        if status != "saving":
-            model.may_be = None
-            data = model.data
-            model.empty(status)
-            if status == "active":
-                assert data is not None
-                model.fill(data, own=True)
-
-    def _agree(self, model: Model, image: dict[str, Any]) -> None:
-        if model.may_be is not None:
-            return
-        assert image["status"] == model.status, (model.id, image["status"], model.status)
-        data = model.data
-        if model.readable:
-            assert data is not None
-            assert image["size"] == len(data)
-            assert len(image["locations"]) == len(model.locations)
-            if model.locations and model.locations[0]:
-                assert (image["checksum"], image["os_hash_value"]) == model.digests
-        else:
-            assert (image["size"], image["checksum"], image["os_hash_value"]) == (None, None, None)
-            assert image["locations"] == []
-
-    # means
-
-    def _know(self, reply: Reply) -> str:
-        image_id: str = (reply.json.get("image") or reply.json)["id"]
-        self.models[image_id] = Model(image_id)
-        return image_id
-
-    def _settled(self, image: str) -> Model:
-        """The model, once it is clear again."""
-        model = self.models[image]
-
-        def clear() -> bool:
-            self._look(model, self._status(image))
-            return model.may_be is None
-
-        wait_for(clear, f"{image} to be in a final state", SETTLED_WITHIN)
-        return model
-
-    def _takes(self, model: Model, reply: Reply, api: str, caller: str = "owner") -> bool:
-        """Whether data is taken; what is answered if it is not."""
-        if model.fillable or (model.status == "queued" and caller == "admin"):
-            return True
-        gone = 403 if (api, caller) == ("v1", "admin") else 404  # v1 shows an admin what is gone
-        assert reply.status == (gone if model.gone else 409), (model, reply)
-        return False
-
-    def _status(self, image: str) -> str:
-        reply = self.world.ask("GET", f"/v2/images/{image}")
-        if reply.status == 404:
-            return "deleted"
-        status: str = reply.json["status"]
-        return status
-
-    def _wait_for(self, image: str, status: str) -> None:
-        wait_for(lambda: self._status(image) == status, f"{image} to be {status}", 20)
-
-    def _data(self, size: int) -> bytes:
-        self.seed = (self.seed + 1) % 251
-        return pattern(size, self.seed)
-
-    def _url(self, data: bytes) -> str:
-        return self.world.source.give(f"/{uuid4().hex}", data)
-
-    def _json(self, method: str, path: str, value: Any) -> Reply:
-        headers = {"Content-Type": "application/json"}
-        return self.world.ask(method, path, json.dumps(value).encode(), headers)
-
-    def _patch(self, image: str, *operations: dict[str, Any], caller: str = "owner") -> Reply:
-        body, headers = json.dumps(operations).encode(), {"Content-Type": V21}
-        return self.world.ask("PATCH", f"/v2/images/{image}", body, headers, caller)
-
-    def _head(self, image: str, api: str, size: int) -> bytes:
-        """Of a request by which the owner fills an image."""
-        path = f"/v1/images/{image}" if api == "v1" else f"/v2/images/{image}/file"
-        return (
-            f"PUT {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {DATA}\r\n"
-            f"X-Auth-Token: {self.world.callers['owner']['X-Auth-Token']}\r\n"
-            f"Content-Length: {size}\r\n\r\n"
-        ).encode()
-
-    def _put(
-        self,
-        image: str,
-        api: str,
-        data: bytes,
-        headers: dict[str, str] | None = None,
-        caller: str = "owner",
-    ) -> Reply:
-        self._settled(image)
-        path = f"/v1/images/{image}" if api == "v1" else f"/v2/images/{image}/file"
-        # nothing to send is no body in API v1, unless it is chunked
-        body: Any = data or iter([data])
-        return self.world.ask("PUT", path, body, {"Content-Type": DATA, **(headers or {})}, caller)
-
-
-def _meta(**fields: str) -> dict[str, str]:
-    return {f"x-image-meta-{name}": value for name, value in fields.items()}
-
-
-def _md5(data: bytes) -> str:
-    return hashlib.md5(data).hexdigest()
-
-
-def _status_of(connection: socket.socket) -> int | None:
-    """Of the answer that comes on it; None: it was cut."""
-    with connection, suppress(OSError):
-        line = connection.makefile("rb").readline()
-        if line:
-            return int(line.split()[1])
-    return None

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.model.machine import Life
+from tests.model.ground import Ground
 from tests.model.run import drive
 from tests.model.world import World
 
@@ -23,4 +23,4 @@ def world(seaweedfs: SeaweedFS, tmp_path: Path) -> Iterator[World]:
 @pytest.mark.timeout(900)
 def test_the_gateway_agrees_with_the_model(world: World) -> None:
     drive(world, STEPS, SEED, print)
-    assert Life.steps >= STEPS
+    assert Ground.steps >= STEPS

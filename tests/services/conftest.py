@@ -15,7 +15,7 @@ from tidegate.domain.upload import Failure
 from tidegate.services.reaping import Reaping
 from tidegate.services.removals import Removals
 from tidegate.services.uploads import Expected, Uploads
-from tidegate.settings import Locations
+from tidegate.settings import ImageFormat, Locations
 from tidegate.settings import Uploads as UploadSettings
 from tidegate.stores.memory import MemoryStore
 from tidegate.transfer.digest import DigestPool
@@ -50,6 +50,7 @@ class World:
             Policy(),
             self.removals,
             settings=settings,
+            formats=ImageFormat(),
             locations=Locations(),
             default_store=self.store.id,
             arena=self.arena,

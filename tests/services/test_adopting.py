@@ -135,6 +135,23 @@ async def test_of_two_who_adopt_one_object_one_makes_an_image(there: World) -> N
     assert len(await images(there)) == 1
 
 
+async def test_what_is_removed_while_it_is_read_becomes_no_image(there: World) -> None:
+    read = there.store.inner.read
+
+    def remove(key: str, *args: object, **more: object) -> object:
+        there.store.after["look"] = gone
+        return read(key, *args, **more)  # type: ignore[arg-type]
+
+    async def gone(key: str) -> None:
+        await there.store.inner.delete(key)
+        raise ObjectMissing("memory", "no such object")
+
+    there.store.inner.read = remove  # type: ignore[method-assign,assignment]
+    with pytest.raises(ObjectMissing):
+        await adopting(there).adopt("memory", KEY, TERMS)
+    assert await images(there) == []
+
+
 async def test_a_dry_run_reads_and_makes_nothing(there: World) -> None:
     done = await adopting(there).adopt("memory", KEY, TERMS, dry_run=True)
     assert (done.size, done.image_id, done.message) == (len(DATA), None, "would be adopted")

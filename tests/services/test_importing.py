@@ -22,7 +22,7 @@ from tidegate.services.elsewhere import Elsewhere
 from tidegate.services.importing import Importing
 from tidegate.services.imports import MAX_ATTEMPTS
 from tidegate.services.tasks import Tasks
-from tidegate.settings import Fetch
+from tidegate.settings import Fetch, ImageFormat
 from tidegate.settings import HttpStore as HttpSettings
 from tidegate.stores.fetch import Fetcher
 from tidegate.stores.http import HttpStore
@@ -44,8 +44,9 @@ class Site:
             world.catalog,
             {world.store.id: world.store, self.remote.id: self.remote},
             world.uploads(),
-            elsewhere=Elsewhere(self.remote, {}),
+            elsewhere=Elsewhere(self.remote, {}, ImageFormat()),
             remote=self.remote,
+            arena=world.arena,
             max_properties=-1,
             patience=30,
         )

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from tests.kit.origins import Origin, serving
@@ -61,12 +62,19 @@ class Copying:
         )  # fmt: skip
 
     async def copying(self, origin: Origin) -> Task:
-        image = await self.world.image(await self.world.queued())
-        return await self.imports().copy(ADMIN, image, origin.url, store_id=None, request_id="r")
+        image = Image(id=str(uuid4()), disk_format="raw", container_format="bare")
+        made: list[Task] = []
+
+        async def write(task: Task) -> Image:
+            made.append(task)
+            return await self.world.catalog.create_image(image, task=task)
+
+        await self.imports().copy(ADMIN, image.id, origin.url, write, store_id=None, request_id="r")
+        return made[0]
 
     async def importing(self, origin: Origin, **properties: Any) -> Task:
         given = {"import_from": origin.url, "import_from_format": "raw",
-                 "image_properties": properties}  # fmt: skip
+                 "image_properties": {"disk_format": "raw", **properties}}  # fmt: skip
         return await self.imports().add_import(ADMIN, given, request_id="r")
 
     async def take(self, *, dead: bool = False) -> Task:

@@ -129,10 +129,26 @@ async def test_only_shared_images_have_members(
     await world.catalog.create_image(image)
     for call in (
         members.list_all(who, image.id),
-        members.show(who, image.id, "guest"),
         members.invite(who, image.id, "guest"),
         members.answer(who, image.id, "guest", ACCEPTED),
         members.dismiss(who, image.id, "guest"),
     ):
         with pytest.raises(Forbidden, match="Only shared images have members"):
             await call
+    with pytest.raises(NotFound, match="only shared images have"):
+        await members.show(who, image.id, "guest")
+
+
+@pytest.mark.parametrize(
+    ("who", "sees"),
+    [(OWNER, True), (ADMIN, True), (OWNERS_READER, True), (GUEST, True), (GUESTS_READER, True),
+     (OTHER, False), (STRANGER, False), (caller("guest", "nothing"), False)],
+)  # fmt: skip
+async def test_who_sees_one_member(
+    members: Members, image_id: str, who: Caller, sees: bool
+) -> None:
+    if sees:
+        assert (await members.show(who, image_id, "guest")).project == "guest"
+    else:
+        with pytest.raises(NotFound):
+            await members.show(who, image_id, "guest")

@@ -16,7 +16,7 @@ from tidegate.domain.task import LOCK, Task, TaskType
 from tidegate.domain.upload import Purpose, Sent, Upload, UploadState
 
 BODY = pattern(6 * MIB)
-SENT = Sent(len(BODY), {"md5": "0" * 32}, part_of(BODY).crc64nvme, 2)
+SENT = Sent(len(BODY), {"md5": "0" * 32}, part_of(BODY).crc64nvme, 2, virtual_size=len(BODY))
 
 
 @pytest.fixture
@@ -116,6 +116,7 @@ async def test_a_complete_object_is_finished(world: World, dead: SqlCatalog) -> 
     await world.reaping().reap()
     image = await world.image(upload.image_id)
     assert (image.status, image.size) == (Status.ACTIVE, len(BODY))
+    assert image.virtual_size == len(BODY)
 
 
 async def test_an_object_of_another_size_is_not_finished(world: World, dead: SqlCatalog) -> None:

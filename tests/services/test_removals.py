@@ -1,11 +1,12 @@
 """Taking bytes out of stores that refuse, or do not answer."""
 
+from dataclasses import replace
 from uuid import uuid4
 
 import pytest
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
-from tests.kit.stores import objects, part_of
+from tests.kit.stores import FaultyStore, objects, part_of
 from tests.services.conftest import World
 
 from tidegate.domain.errors import StoreBroke, StoreDown
@@ -14,6 +15,7 @@ from tidegate.domain.status import Status
 from tidegate.domain.upload import Removal
 from tidegate.services import removals as subject
 from tidegate.services.removals import RETRY_AT_MOST, STUCK
+from tidegate.stores.memory import MemoryStore
 
 
 @pytest.fixture
@@ -107,3 +109,47 @@ async def test_a_store_that_is_configured_no_more_keeps_its_removals(world: Worl
     without = subject.Removals(world.catalog, {})
     assert await without.carry_out(removals, retry_in=-1) == 0
     assert await world.removals.carry_out_due() == 1
+
+
+async def test_however_long_a_store_refuses_it_is_asked_again(world: World) -> None:
+    (removal,) = await owed(world)
+    world.store.fail("delete", StoreBroke("memory", "it answered 403"), times=1)
+    assert await world.removals.carry_out([replace(removal, attempts=5000)]) == 0
+    assert await world.removals.carry_out([removal]) == 1
+
+
+async def test_what_was_refused_comes_after_what_was_never_tried(
+    world: World, waits: list[float]
+) -> None:
+    (locked, _), calls = await owed(world, 2), []
+
+    async def refuse(key: str) -> None:
+        calls.append(key)
+        if key == locked.key:
+            raise StoreDown("memory", "it answered 403 AccessDenied")
+
+    world.store.before["delete"] = refuse
+    assert await world.removals.carry_out([locked]) == 0
+    assert await world.removals.carry_out_due() == 1
+    assert calls[-1] == locked.key
+
+
+async def test_a_store_that_is_down_holds_up_no_other(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subject, "_PAGE", 2)
+    down = FaultyStore(MemoryStore("down"))
+    down.fail("delete", StoreDown("down", "no answer"))
+    for number in range(7):
+        image = Image(
+            id=str(uuid4()),
+            status=Status.ACTIVE,
+            size=1,
+            locations=(Location("down", f"{number}"),),
+        )
+        await world.catalog.create_image(image)
+        await world.catalog.delete_image(image.id)
+    await owed(world)
+    both = subject.Removals(world.catalog, {"down": down, world.store.id: world.store})
+    assert await both.carry_out_due() == 1
+    assert down.calls == ["delete"]

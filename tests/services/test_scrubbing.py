@@ -8,7 +8,8 @@ from uuid import uuid4
 
 import pytest
 from structlog.testing import capture_logs
-from tests.kit.gateway import running
+from tests.kit.gateway import Gateway, running
+from tests.kit.looks import Looks
 from tests.kit.sources import Bytes, pattern
 from tests.kit.stores import FaultyStore, objects, part_of, read_all, unfinished
 from tests.services.conftest import MIB, World
@@ -30,6 +31,7 @@ from tidegate.domain.status import Event, Status
 from tidegate.domain.upload import UploadState
 from tidegate.jobs.scrub import Scrub
 from tidegate.seaweedfs import SeaweedFS
+from tidegate.services import mending
 from tidegate.services import scrubbing as module
 from tidegate.services.removals import Removals
 from tidegate.services.scrubbing import Finding, Report, Scrubbing
@@ -354,7 +356,7 @@ async def test_a_copy_too_large_for_the_memory_is_not_mended_and_the_rest_goes_o
     def plan(*args: object, **more: object) -> None:
         raise TooLarge("An image of so many bytes needs larger parts.")
 
-    monkeypatch.setattr(module, "plan", plan)
+    monkeypatch.setattr(mending, "plan", plan)
     assert (await scrubs.run()).verdicts == {Verdict.UNDECIDED: 1, Verdict.GOOD: 1}
 
 
@@ -472,8 +474,9 @@ async def test_killed_while_mending_the_janitor_leaves_one_good_object(
     async def nothing(*args: object, **more: object) -> None: ...
 
     with monkeypatch.context() as patched:
-        patched.setattr(module, "kill_point", die)
-        patched.setattr(scrubbing, "_give_up", nothing)  # the dead do nothing more
+        patched.setattr(mending, "kill_point", die)
+        patched.setattr(scrubbing._mending, "_give_up", nothing)  # the dead do nothing more
+        patched.setattr(scrubbing._mending, "_lease", -1.0)
         patched.setattr(scrubbing, "_lease", -1.0)
         with pytest.raises(Died):
             await scrubbing.run()
@@ -497,7 +500,7 @@ async def test_who_was_taken_over_while_mending_swaps_nothing(scrubs: Scrubs) ->
     other = SqlCatalog(scrubs.world.url)
     await other.open()
     scrubbing = scrubs.scrubbing()
-    scrubbing._lease = -1.0
+    scrubbing._mending._lease = -1.0
 
     async def reap(*args: object) -> None:
         await scrubs.world.reaping(other).reap()
@@ -561,11 +564,15 @@ async def test_a_gateway_scrubs_only_when_it_has_a_rate(tmp_path: Path) -> None:
     await store.put(key, part_of(FLIPPED))
     async with running(store, tmp_path) as gate:
         assert (await gate.show(image_id))["status"] == "active"
-    async with running(store, tmp_path, scrub={"rate": "1GiB", "every": "0s"}) as gate:
-        async with asyncio.timeout(10):
-            while (await gate.show(image_id))["status"] != "deactivated":
-                await asyncio.sleep(0.02)
-        assert (await gate.failure(image_id))["reason"] == "wrong_bytes"
-        assert (
-            b'tidegate_scrubbed_total{verdict="wrong"}' in (await gate.ask("GET", "/metrics")).body
-        )
+    looked = Looks()
+    every = {"rate": "1GiB", "every": "0s"}
+    with looked.at(Scrub):
+        async with running(store, tmp_path, scrub=every) as gate:
+            await looked.next()
+            await says_why(gate, image_id)
+
+
+async def says_why(gate: Gateway, image_id: str) -> None:
+    assert (await gate.show(image_id))["status"] == "deactivated"
+    assert (await gate.failure(image_id))["reason"] == "wrong_bytes"
+    assert b'tidegate_scrubbed_total{verdict="wrong"}' in (await gate.ask("GET", "/metrics")).body

@@ -396,3 +396,22 @@ async def test_probes_of_killed_processes_go_at_the_next_start(
     await again.open()
     await again.close()
     assert (old.exists(), young.exists()) == (False, True)
+
+
+async def test_an_object_removed_while_its_folder_is_listed_hides_no_other(
+    store: FilesystemStore, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "abc":
+        await store.put(f"image/{name}", part_of(b"x"))
+    scan, gone = os.scandir, []
+
+    def remove_first(fd: int) -> list[os.DirEntry[str]]:
+        entries = list(scan(fd))
+        if {entry.name for entry in entries} == set("abc"):
+            gone.append(entries[0].name)
+            (root / "image" / entries[0].name).unlink()
+        return entries
+
+    monkeypatch.setattr(os, "scandir", lambda fd: iter(remove_first(fd)))
+    assert set(await objects(store)) == {f"image/{name}" for name in "abc" if name not in gone}
+    assert len(gone) == 1

@@ -282,6 +282,8 @@ class Stub:
             return "bucket"
         if "uploads" in query:
             return "create" if request.method == "POST" else "list"
+        if "list-type" in query:
+            return "list"
         if "partNumber" in query:
             return "part"
         if "uploadId" in query:
@@ -507,6 +509,71 @@ async def test_a_page_that_does_not_come_is_an_error_and_no_end(store: S3Store, 
     stub.script["list"] = ["ok", *["500"] * 10]
     with pytest.raises(StoreDown):
         await unfinished(store)
+
+
+def keys_page(*found: str, more: str | None = None, truncated: bool = False) -> str:
+    contents = "".join(
+        f'<Contents><Key>{where}</Key><Size>5</Size><ETag>"{"0" * 32}"</ETag></Contents>'
+        for where in found
+    )
+    token = "" if more is None else f"<NextContinuationToken>{more}</NextContinuationToken>"
+    return (
+        f"<ListBucketResult><IsTruncated>{str(truncated or more is not None).lower()}"
+        f"</IsTruncated>{token}{contents}</ListBucketResult>"
+    )
+
+
+async def test_keys_are_listed_page_by_page(store: S3Store, stub: Stub) -> None:
+    stub.pages = [keys_page("p/a", "p/b", more="t1"), keys_page(more="t2"), keys_page("p/c")]
+    assert list(await objects(store)) == ["a", "b", "c"]
+    assert "continuation-token=t2" in stub.requests[-1][1]
+
+
+@pytest.mark.parametrize(
+    "pages",
+    [
+        [keys_page("p/a", truncated=True)],
+        [keys_page("p/a", more="t"), keys_page("p/b", more="t"), keys_page("p/c")],
+    ],
+)
+async def test_half_a_list_is_an_error_and_no_end(
+    store: S3Store, stub: Stub, pages: list[str]
+) -> None:
+    stub.pages = pages
+    with pytest.raises(StoreBroke, match="breaks off"):
+        await objects(store)
+
+
+async def test_half_a_list_of_uploads_is_an_error_and_no_end(store: S3Store, stub: Stub) -> None:
+    half = page(("p/i/a", "1"), more=("", ""))
+    stub.pages = [half]
+    with pytest.raises(StoreBroke, match="breaks off"):
+        await unfinished(store)
+
+
+async def test_more_than_a_thousand_keys_of_any_characters(seaweedfs: SeaweedFS) -> None:
+    odd = ["a b", "ä & <b>", "100%25", "plus+", "new\nline", "[red]x", "q?x=1", "bell\x07", "'\""]
+    wanted = {key() for _ in range(1100)} | {f"{uuid4()}/{name}" for name in odd}
+    async with opened(on(seaweedfs)) as store:
+        waiting = iter(sorted(wanted))
+
+        async def put() -> None:
+            for where in waiting:
+                await store.put(where, part_of(b"12345"))
+
+        await asyncio.gather(*(put() for _ in range(16)))
+        listed = [entry async for entry in store.keys()]
+        assert len(listed) == len(wanted)
+        assert {entry.key for entry in listed} == wanted
+        assert {entry.md5 for entry in listed} == {hashlib.md5(b"12345").hexdigest()}
+        for name in odd:
+            where = next(where for where in wanted if where.endswith(f"/{name}"))
+            if name.isprintable() or "\n" in name:  # others the list of uploads cannot show
+                await store.begin(where)
+                assert where in {begun for begun, _ in await unfinished(store)}, name
+            assert (await store.look(where)).size == 5
+            await store.delete(where)
+        assert len(await objects(store)) == 1100
 
 
 # reading

@@ -42,6 +42,13 @@ async def continue_later(request: web.Request) -> None:
     after all that can be refused without it was refused."""
 
 
+def is_data(request: web.Request) -> bool:
+    """Whether the client says that it sends image data. (The library takes a type that it cannot
+    read for just that.)"""
+    kind = request.headers.get("Content-Type", "").partition(";")[0]
+    return kind.strip().lower() == "application/octet-stream"
+
+
 class Body:
     """A request's body, from the socket. ``length`` is its framing's (None: chunked)."""
 

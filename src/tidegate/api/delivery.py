@@ -70,19 +70,20 @@ async def _deliver(
     if request.method == "HEAD":
         await send_head(request, response)
         return response
-    direct = downloads.direct(image, start, stop)
-    if direct is not None:
-        async with direct as reading:
-            descriptor = reading.descriptor if reading.stored.size in (None, size) else None
-            if descriptor is not None:
-                await send_head(request, response)
-                async with _cutting(request, image):
-                    await _relay(request, descriptor, stop - start)
-                return response
-    async with downloads.blocks(image, start, stop, size) as blocks:
-        await send_head(request, response)
-        async with _cutting(request, image):
-            await _stream(request, response, blocks)
+    async with downloads.near(image, start, stop) as near:
+        direct = downloads.direct(image, start, stop, near)
+        if direct is not None:
+            async with direct as reading:
+                descriptor = reading.descriptor if reading.stored.size in (None, size) else None
+                if descriptor is not None:
+                    await send_head(request, response)
+                    async with _cutting(request, image):
+                        await _relay(request, descriptor, stop - start)
+                    return response
+        async with downloads.blocks(image, start, stop, size, near) as blocks:
+            await send_head(request, response)
+            async with _cutting(request, image):
+                await _stream(request, response, blocks)
     return response
 
 
@@ -108,6 +109,7 @@ async def _stream(
     try:
         async for block in blocks:
             kill_point("answer_half_sent")
+            telemetry.BYTES_OUT.inc(len(block))
             await asyncio.sleep(0)  # both ends may always be ready: the others have their turn
             if plain is not None:
                 await plain.send(block, SEND_TIMEOUT)

@@ -29,6 +29,7 @@ ANSWERS: dict[type[e.TidegateError], int] = {
     e.SourceBroke: 502,
     e.Busy: 429,
     e.CatalogDown: 503,
+    e.IdentityDown: 503,
     e.StoreError: 502,
     e.StoreDown: 503,
     e.StoreFull: 413,
@@ -63,7 +64,8 @@ def from_http(request: web.BaseRequest, error: web.HTTPException) -> web.Respons
         404: "The resource could not be found.",
         405: f"The method {request.method} is not allowed for this resource.",
     }
-    headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+    allowed = error.headers.get("Allow", "").split(",")
+    headers = {"Allow": ", ".join(map(str.strip, allowed))} if allowed != [""] else {}
     return render(request, error.status, messages.get(error.status, error.reason), headers)
 
 

@@ -13,6 +13,7 @@ from tidegate.telemetry import log
 OPEN = frozenset(
     {
         "/healthz", "/readyz", "/healthcheck", "/metrics", "/", "/versions", "/versions/",
+        "/v1", "/v2", "/v2/",
         "/statuses.svg",
     }
 )  # fmt: skip

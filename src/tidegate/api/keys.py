@@ -9,15 +9,20 @@ from aiohttp import web
 from tidegate.domain.policy import Caller
 from tidegate.identity.base import Identity
 from tidegate.services.activation import Activation
+from tidegate.services.cache import Cache
 from tidegate.services.downloads import Downloads
 from tidegate.services.images import Images
 from tidegate.services.import_requests import ImportRequests
 from tidegate.services.imports import Imports
 from tidegate.services.locations import Locations
 from tidegate.services.members import Members
+from tidegate.services.metadefs import Metadefinitions
+from tidegate.services.registering import Registering
 from tidegate.services.staging import Staging
+from tidegate.services.stores import Stores
 from tidegate.services.tasks import Tasks
 from tidegate.services.uploads import Uploads
+from tidegate.services.usage import ProjectUsage
 from tidegate.settings import Settings
 
 SETTINGS = web.AppKey("settings", Settings)
@@ -25,12 +30,17 @@ IDENTITY: web.AppKey[Identity] = web.AppKey("identity")
 ACTIVATION = web.AppKey("activation", Activation)
 IMAGES = web.AppKey("images", Images)
 LOCATIONS = web.AppKey("locations", Locations)
+REGISTERING = web.AppKey("registering", Registering)
+STORES = web.AppKey("stores", Stores)
 UPLOADS = web.AppKey("uploads", Uploads)
+USAGE = web.AppKey("usage", ProjectUsage)
 MEMBERS = web.AppKey("members", Members)
+METADEFS = web.AppKey("metadefs", Metadefinitions)
 TASKS = web.AppKey("tasks", Tasks)
 IMPORTS = web.AppKey("imports", Imports)
 IMPORT_REQUESTS = web.AppKey("import_requests", ImportRequests)
 STAGING = web.AppKey("staging", Staging)
+CACHE = web.AppKey("cache", Cache)
 DOWNLOADS = web.AppKey("downloads", Downloads)
 
 HOSTS: web.AppKey[frozenset[str] | None] = web.AppKey("hosts")

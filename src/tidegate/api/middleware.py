@@ -24,7 +24,7 @@ from tidegate.api.keys import (
     SETTINGS,
 )
 from tidegate.api.v2 import discovery
-from tidegate.domain.errors import Forbidden, TidegateError
+from tidegate.domain.errors import Forbidden, TidegateError, Unauthenticated
 from tidegate.settings import Settings
 from tidegate.telemetry import log
 
@@ -45,11 +45,16 @@ async def frame(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         _refuse_unsound(request)
         if request.path not in OPEN:
-            request[CALLER] = await app[IDENTITY].caller(request.headers)
+            request[CALLER] = await app[IDENTITY].caller(
+                request.headers, request.method, request.path
+            )
         response = await handler(request)
     except TidegateError as error:
         reason = error.message
-        response = answer(request, error, carries_data=_carries_data(request))
+        if isinstance(error, Unauthenticated) and discovery.names_none(request):
+            response = await discovery.choices(request)
+        else:
+            response = answer(request, error, carries_data=_carries_data(request))
     except web.HTTPException as error:
         reason = error.reason
         response = await _unrouted(request, error)
@@ -101,8 +106,7 @@ def hosts_of(settings: Settings) -> frozenset[str] | None:
 
 async def _unrouted(request: web.Request, error: web.HTTPException) -> web.StreamResponse:
     """What names no version of the API gets the list of them."""
-    first = request.path.split("/", 2)[1]
-    if error.status == 404 and first not in discovery.ACCEPTED:
+    if error.status == 404 and discovery.names_none(request):
         return await discovery.choices(request)
     return from_http(request, error)
 

@@ -15,6 +15,7 @@ MAX_DEPTH = 32
 _FORMS = frozenset({"text/plain", "multipart/form-data", "application/x-www-form-urlencoded"})
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _BRACKET = re.compile(rb"[][{}]")
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -33,8 +34,8 @@ async def read_body(request: web.Request) -> bytes:
 
 async def read_json(request: web.Request) -> Any:
     """An object or array, in UTF-8. Invalid: malformed, nested deeper than 32, a key given
-    twice, NaN, a lone surrogate; Unsupported: of a kind that a form on a web page sends, where
-    nothing else tells it from a client's."""
+    twice, NaN, a lone surrogate, NUL in a text; Unsupported: of a kind that a form on a web page
+    sends, where nothing else tells it from a client's."""
     kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if kind in _FORMS and request.app[SETTINGS].auth.mode == "none":
         raise Unsupported("The body must be sent as application/json.")
@@ -50,6 +51,8 @@ async def read_json(request: web.Request) -> Any:
         raise Invalid("Malformed JSON in request body.") from None
     if not isinstance(value, dict | list):
         raise Invalid("Unexpected body type. Expected list/dict.")
+    if _NUL.search(body):  # databases refuse it
+        raise Invalid("A text may not hold the character NUL.")
     if b"\\u" in body and _SURROGATE.search(json.dumps(value, ensure_ascii=False)):
         raise Invalid("Malformed JSON in request body: a lone surrogate is no character.")
     return value

@@ -8,7 +8,20 @@ from tidegate.api.body import continue_later
 from tidegate.api.v1 import images as v1
 from tidegate.api.v1 import lists as v1_lists
 from tidegate.api.v1 import members as v1_members
-from tidegate.api.v2 import actions, data, discovery, images, imports, schemas, tasks
+from tidegate.api.v2 import (
+    actions,
+    cache,
+    data,
+    discovery,
+    images,
+    imports,
+    locations,
+    members,
+    schemas,
+    stores,
+    tasks,
+)
+from tidegate.api.v2.metadefs.routes import METADEF_ROUTES
 
 _IMAGE = "/v2/images/{image_id}"
 _IMAGE_V1 = "/v1/images/{image_id}"
@@ -21,8 +34,8 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/metrics", health.metrics),
     ("GET", "/statuses.svg", pictures.statuses),
     ("*", "/", discovery.choices),
-    ("*", "/versions", discovery.versions),
-    ("*", "/versions/", discovery.versions),
+    ("*", "/versions", discovery.choices),
+    ("*", "/versions/", discovery.choices),
     ("*", "/v1", discovery.choices),
     ("*", "/v2", discovery.choices),
     ("*", "/v2/", discovery.choices),
@@ -40,12 +53,28 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("DELETE", f"{_IMAGE}/tags/{{tag}}", images.delete_tag),
     ("POST", f"{_IMAGE}/import", imports.import_image),
     ("GET", "/v2/info/import", imports.show_methods),
+    ("GET", f"{_IMAGE}/members", members.list_members),
+    ("POST", f"{_IMAGE}/members", members.create_member),
+    ("GET", f"{_IMAGE}/members/{{member}}", members.show_member),
+    ("PUT", f"{_IMAGE}/members/{{member}}", members.change_member),
+    ("DELETE", f"{_IMAGE}/members/{{member}}", members.delete_member),
+    ("GET", f"{_IMAGE}/locations", locations.list_locations),
+    ("POST", f"{_IMAGE}/locations", locations.add_location),
     ("GET", f"{_IMAGE}/tasks", tasks.list_image_tasks),
+    ("GET", "/v2/info/stores", stores.list_stores),
+    ("GET", "/v2/info/stores/detail", stores.list_details),
+    ("GET", "/v2/info/usage", stores.show_usage),
+    ("DELETE", "/v2/stores/{store_id}/{image_id}", stores.delete_copy),
     ("GET", "/v2/tasks", tasks.list_tasks),
     ("POST", "/v2/tasks", tasks.create_task),
     ("GET", "/v2/tasks/{task_id}", tasks.show_task),
     ("DELETE", "/v2/tasks/{task_id}", tasks.delete_task),
+    ("GET", "/v2/cache", cache.list_cached),
+    ("DELETE", "/v2/cache", cache.clear),
+    ("PUT", "/v2/cache/{image_id}", cache.enqueue),
+    ("DELETE", "/v2/cache/{image_id}", cache.delete),
     ("GET", "/v2/schemas/{name}", schemas.show_schema),
+    *METADEF_ROUTES,
     ("GET", "/v1/", v1_lists.list_images),
     ("GET", "/v1/images", v1_lists.list_images),
     ("GET", "/v1/images/detail", v1_lists.list_details),

@@ -9,6 +9,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.hdrs import HOST
 from aiohttp.http import HttpProcessingError, HttpVersion10, HttpVersion11, RawRequestMessage
+from aiohttp.http_exceptions import LineTooLong
 from yarl import URL
 
 from tidegate.api.errors import render
@@ -17,6 +18,7 @@ from tidegate.api.journal import JOURNAL, Journal
 from tidegate.api.keys import REFUSED, REQUEST_ID, RUNNING
 from tidegate.api.middleware import frame, name_request
 from tidegate.api.routes import add_routes
+from tidegate.api.v2.discovery import ACCEPTED
 from tidegate.telemetry import log
 
 READ_BUFFER = 256 * 1024
@@ -29,11 +31,11 @@ LINGER = 2.0
 CLOSE_WITHIN = 1.0
 """Seconds for connections to close once nothing runs on them."""
 
-_MINOR = re.compile(r"/(v[12])\.[0-9]{1,2}(?=/|$|\?)")
+_MINOR = re.compile(r"/((v[12])\.[0-9]{1,2})(?=/|$)")
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,255})(:[0-9]{1,5})?")
 _PLAIN = ("/v2/", "/v1/")
 _SLASHES = re.compile(r"//+")
-_VENDOR = re.compile(r"application/vnd\.openstack\.images-(v[12])(\.[0-9]{1,2})?$")
+_VENDOR = re.compile(r"application/vnd\.openstack\.images-((v[12])(\.[0-9]{1,2})?)$")
 
 
 def make_application() -> web.Application:
@@ -130,12 +132,26 @@ class _Connection(web.RequestHandler):
             raise ConnectionError("a part of the answer was sent already")
         name_request(request)
         text = "The request cannot be read as HTTP/1.1." if status < 500 else "The server failed."
+        if (too_long := _too_long(exc)) is not None:
+            status, text = too_long
         log.info("request refused", status=status, request_id=request[REQUEST_ID],
                  error=type(exc).__name__)  # fmt: skip
         response = render(request, status, text)
         finish_head(request, response)
         response.force_close()
         return response
+
+
+def _too_long(error: BaseException | None) -> tuple[int, str] | None:
+    """Status and message, where it is that."""
+    if isinstance(error, LineTooLong):
+        # aiohttp's parser collects the target, and nothing else, in a bytearray
+        if isinstance(error.args[0], bytearray):
+            return 414, "The request's target is too long."
+        return 431, "A header of the request is too long."
+    if isinstance(error, HttpProcessingError) and error.message == "Too many headers received":
+        return 431, "The request has too many headers."
+    return None
 
 
 def _refuse(message: RawRequestMessage) -> tuple[int, str] | None:
@@ -161,11 +177,14 @@ def _canonical(message: RawRequestMessage) -> RawRequestMessage:
     if message.path.startswith(_PLAIN) and "//" not in message.path:
         return message
     path, query_mark, query = message.path.partition("?")
-    plain = _MINOR.sub(r"/\1", _SLASHES.sub("/", path), count=1)
+    plain = _SLASHES.sub("/", path)
+    minor = _MINOR.match(plain)
+    if minor is not None and minor[1] in ACCEPTED:
+        plain = f"/{minor[2]}{plain[minor.end() :]}"
     accept = message.headers.get("Accept", "")
     vendor = _VENDOR.match(accept) if accept.startswith("application/vnd.") else None
-    if vendor is not None and not plain.startswith(("/v1", "/v2")):
-        plain = f"/{vendor[1]}{plain}"
+    if vendor is not None and vendor[1] in ACCEPTED and not plain.startswith(("/v1", "/v2")):
+        plain = f"/{vendor[2]}{plain}"
     if plain == path:
         return message
     whole = f"{plain}{query_mark}{query}"

@@ -23,7 +23,9 @@ class Payload:
         self._memory = mmap.mmap(self._fd, self._period)
         source = random.Random(4711)
         for at in range(0, self._period, _STEP):
-            self._memory[at : at + _STEP] = source.randbytes(_STEP)
+            block = bytearray(source.randbytes(_STEP))
+            block[510::512] = b"\1" * (_STEP // 512)  # or some would begin like a boot sector
+            self._memory[at : at + _STEP] = block
         self._digests: dict[tuple[int, int], str] = {}
 
     def offset(self, number: int, size: int) -> int:

@@ -8,7 +8,7 @@ Times are microseconds since 1970 (UTC); leases are judged by the catalog's own 
 
 from typing import Protocol
 
-from tidegate.catalog.contract.checks import DAMAGE, Checks, Fate, Flaw, Held
+from tidegate.catalog.contract.checks import Checks, Fate, Flaw, Held
 from tidegate.catalog.contract.copies import Adoptions, Scrubs
 from tidegate.catalog.contract.deletions import Deletions
 from tidegate.catalog.contract.images import (
@@ -18,17 +18,19 @@ from tidegate.catalog.contract.images import (
     ImageChange,
     ImageQuery,
     Images,
+    LeaveStore,
     LocationEdit,
     RemoveLocation,
     Viewer,
 )
 from tidegate.catalog.contract.imports import Imports
 from tidegate.catalog.contract.members import Members
+from tidegate.catalog.contract.registering import Registrations
 from tidegate.catalog.contract.tasks import TaskQuery, Tasks
 from tidegate.catalog.contract.uploads import Attempts, Removals
+from tidegate.catalog.contract.usage import Usage, Usages
 
 __all__ = [
-    "DAMAGE",
     "AddLocation",
     "Catalog",
     "Checks",
@@ -40,14 +42,28 @@ __all__ = [
     "Held",
     "ImageChange",
     "ImageQuery",
+    "LeaveStore",
     "LocationEdit",
     "RemoveLocation",
     "TaskQuery",
+    "Usage",
     "Viewer",
 ]
 
 
-class Catalog(Images, Members, Attempts, Removals, Tasks, Imports, Adoptions, Scrubs, Protocol):
+class Catalog(
+    Images,
+    Members,
+    Attempts,
+    Removals,
+    Tasks,
+    Imports,
+    Adoptions,
+    Scrubs,
+    Usages,
+    Registrations,
+    Protocol,
+):
     async def open(self) -> None:
         """Connect; migrate the schema under a lock (SQLite) or check it. CatalogDown."""
 

@@ -12,6 +12,7 @@ from tidegate.catalog.base import (
     AddLocation,
     DescribeLocation,
     ImageChange,
+    LeaveStore,
     LocationEdit,
     RemoveLocation,
 )
@@ -93,6 +94,8 @@ async def _edit_location(
                 .values(metadata=dict(metadata))
             )
             return []
+        case LeaveStore(store):
+            return await _leave_store(connection, image, store)
         case other:
             assert_never(other)
 
@@ -103,14 +106,19 @@ async def _add_location(connection: AsyncConnection, image: Image, edit: AddLoca
         raise BadTransition(
             f"It's not allowed to add locations if image status is {image.status}.", image.status
         )
+    if image.status is Status.QUEUED and image.was_active and not edit.refill:
+        raise Conflict("The image was active before; its data cannot be replaced.")
     where = edit.location
     if any((old.store, old.key) == (where.store, where.key) for old in image.locations):
-        raise Conflict("The image has this location already.")
+        raise Invalid(f"The location {where.key} already exists")
     if 0 <= edit.limit <= count:
         raise TooLarge(
             "The limit has been exceeded on the number of allowed image locations. "
             f"Attempted: {count + 1}, Maximum: {edit.limit}"
         )
+    for name, value in edit.learnt.items():
+        if value is not None and getattr(image, name) not in (None, value):
+            raise Conflict(f"{name} is already set with a different value")
     at = count if edit.position is None else min(edit.position, count)
     c = t.locations.c
     await connection.execute(
@@ -152,6 +160,27 @@ async def _remove_location(connection: AsyncConnection, image: Image, index: int
         )
         await images.advance(connection, image.id, Event.UNREGISTER, **cleared)
     return await images.removals_of(connection, image.id, [gone])
+
+
+async def _leave_store(connection: AsyncConnection, image: Image, store: str) -> list[Removal]:
+    if image.status is not Status.ACTIVE:
+        raise BadTransition(
+            "It's not allowed to remove image data from store if image status is not 'active'",
+            image.status,
+        )
+    if image.protected:
+        raise Forbidden(f"Image {image.id} is protected; none of its data can be removed.")
+    gone = [one for one in image.locations if one.store == store]
+    if len(image.locations) == 1 or (gone and len(gone) == len(image.locations)):
+        raise Forbidden(
+            "Cannot delete image data from the only store containing it. "
+            "Consider deleting the image instead."
+        )
+    if not gone:
+        raise NotFound(f"Image {image.id} is not stored in store {store}.")
+    c = t.locations.c
+    await connection.execute(delete(t.locations).where(c.image_id == image.id, c.store == store))
+    return await images.removals_of(connection, image.id, gone)
 
 
 async def set_tag(connection: AsyncConnection, image_id: str, tag: str, limit: int) -> None:

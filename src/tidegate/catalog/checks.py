@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
+    Select,
     and_,
     delete,
     exists,
@@ -13,15 +14,13 @@ from sqlalchemy import (
     literal,
     or_,
     select,
-    true,
     update,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from tidegate.catalog import images, uploads
+from tidegate.catalog import damage, images, uploads
 from tidegate.catalog import tables as t
-from tidegate.catalog.activation import ADMIN
-from tidegate.catalog.base import DAMAGE, Fate, Flaw, Held
+from tidegate.catalog.base import Fate, Flaw, Held
 from tidegate.catalog.engine import Database
 from tidegate.catalog.images import DELETED, WAITING
 from tidegate.catalog.rows import copies, moment, now
@@ -30,7 +29,7 @@ from tidegate.domain.task import TaskStatus
 from tidegate.domain.upload import Removal
 
 _i, _l, _u, _r = t.images.c, t.locations.c, t.uploads.c, t.removals.c
-_d, _p = t.deletions.c, t.properties.c
+_d = t.deletions.c
 
 _AT_WORK = [Status.SAVING.value, Status.UPLOADING.value, Status.IMPORTING.value]
 _READABLE = [Status.ACTIVE.value, Status.DEACTIVATED.value]
@@ -40,7 +39,13 @@ REFUSED_OFTEN = 5
 """Failures after which a removal counts as stuck, however young it is."""
 
 _let_go = exists().where(_d.image_id == _i.id, _d.step != WAITING)
-_damaged = exists().where(_p.image_id == _i.id, _p.name == DAMAGE)
+_settled = and_(_i.status == Status.DEACTIVATED, damage.is_known(_l.store, _l.key))
+
+_HELD = (
+    select(_l.id, _l.image_id, _i.status, _l.store, _l.key, _i.size, _i.checksum, _i.crc64nvme)
+    .join(t.images, _i.id == _l.image_id)
+    .where(_l.own, _i.status.in_(_READABLE), ~_settled)
+)
 
 
 class SqlChecks:
@@ -62,18 +67,13 @@ class SqlChecks:
                 return await images.put_removal(connection, store, key, None, reserved)
             return None
 
-    async def own_locations(
-        self, after: int, *, limit: int, image_id: str | None = None
-    ) -> list[Held]:
-        one = true() if image_id is None else _i.id == image_id
-        settled = and_(_i.status == Status.DEACTIVATED, _damaged)
-        rows = await self._database.rows(
-            select(_l.id, _l.image_id, _i.status, _l.store, _l.key, _i.size, _i.crc64nvme)
-            .join(t.images, _i.id == _l.image_id)
-            .where(_l.id > after, _l.own, _i.status.in_(_READABLE), ~settled, one)
-            .order_by(_l.id)
-            .limit(limit)
-        )
+    async def own_locations(self, after: int, *, limit: int) -> list[Held]:
+        return await self._held(_HELD.where(_l.id > after).order_by(_l.id).limit(limit))
+
+    async def own_locations_at(self, store: str, keys: Sequence[str]) -> list[Held]:
+        return await self._held(_HELD.where(_l.store == store, _l.key.in_(keys)))
+
+    async def _held(self, query: Select[Any]) -> list[Held]:
         return [
             Held(
                 id=row["id"],
@@ -82,9 +82,10 @@ class SqlChecks:
                 store=row["store"],
                 key=row["key"],
                 size=row["size"],
+                md5=row["checksum"],
                 crc64nvme=None if row["crc64nvme"] is None else int(row["crc64nvme"]),
             )
-            for row in rows
+            for row in await self._database.rows(query)
         ]
 
     async def is_held(self, location: Held) -> bool:
@@ -95,31 +96,20 @@ class SqlChecks:
         )
         return bool(found)
 
-    async def give_up_location(self, location: Held, reason: str, *, spare: bool) -> str:
+    async def drop_location(self, location: Held) -> bool:
         image_id = location.image_id
         async with self._database.transaction() as connection:
             image = await images.read(connection, image_id)
             where = (location.store, location.key)
             lost = [one for one in image.locations if (one.store, one.key) == where]
-            if image.status not in _READABLE or not lost:
-                return ""
-            if spare and len(image.locations) > 1:
-                await connection.execute(
-                    delete(t.locations).where(_l.id == location.id, _l.image_id == image_id)
-                )
-                await images.removals_of(connection, image_id, lost)
-                await images.refresh(connection, image_id)
-                return "location dropped"
-            if image.status is Status.ACTIVE:
-                await images.advance(connection, image_id, Event.DEACTIVATE, deactivated_by=ADMIN)
+            if image.status not in _READABLE or not lost or len(image.locations) == 1:
+                return False
             await connection.execute(
-                delete(t.properties).where(_p.image_id == image_id, _p.name == DAMAGE)
+                delete(t.locations).where(_l.id == location.id, _l.image_id == image_id)
             )
-            await connection.execute(
-                insert(t.properties).values(image_id=image_id, name=DAMAGE, value=reason)
-            )
+            await images.removals_of(connection, image_id, lost)
             await images.refresh(connection, image_id)
-            return "image deactivated"
+            return True
 
     async def stale_copies(self, after: str, *, limit: int) -> tuple[str | None, list[str]]:
         differs = or_(*(_i[name].is_distinct_from(value) for name, value in copies().items()))
@@ -132,7 +122,7 @@ class SqlChecks:
         last = rows[-1]["id"] if len(rows) == limit else None
         return last, [row["id"] for row in rows if row["differs"]]
 
-    async def flaws(self, *, older_than: float, limit: int = 1000) -> list[Flaw]:
+    async def flaws(self, *, older_than: float) -> list[Flaw]:
         clock = self._database.clock
         over = or_(_u.lease_clock != clock.name, _u.lease_until < clock.now() - older_than)
         old = _r.created_at < now() - int(older_than * 1e6)
@@ -142,10 +132,11 @@ class SqlChecks:
              select(_u.id).where(_u.ended_at.is_(None), over)),
             ("saving", "an image that no attempt fills",
              select(_i.id).where(_i.status == Status.SAVING, ~_is_filled())),
-            ("removal", "a removal that does not come to an end",
-             select(_r.id).where(or_(old, _r.attempts >= REFUSED_OFTEN))),
+            # before what makes removals due
             ("needed", "a removal of bytes that an image needs",
              select(_r.id).where(_is_needed())),
+            ("removal", "a removal that does not come to an end",
+             select(_r.id).where(or_(old, _r.attempts >= REFUSED_OFTEN), ~_is_needed())),
             ("deletion", "a deleted image that nobody would purge",
              select(_i.id).where(_i.status.in_(sorted(GONE)), ~unknown)),
             *(
@@ -157,15 +148,15 @@ class SqlChecks:
         ]  # fmt: skip
         found: list[Flaw] = []
         for what, detail, query in queries:
-            rows = await self._database.rows(query.limit(limit))
+            rows = await self._database.rows(query)
             found += [Flaw(what, str(next(iter(row.values()))), detail) for row in rows]
         return found
 
-    async def mend(self, flaw: Flaw) -> None:
+    async def mend(self, flaw: Flaw, *, broken: Event) -> None:
         async with self._database.transaction() as connection:
             match flaw.what:
                 case "saving":
-                    row = TRANSITIONS[Event.BREAK]
+                    row = TRANSITIONS[broken]
                     await connection.execute(
                         update(t.images)
                         .where(
@@ -222,13 +213,15 @@ async def _fates(connection: AsyncConnection, store: str, keys: Sequence[str]) -
     async def pick(query: Any) -> dict[str, Any]:
         return {row[0]: row[1] for row in await connection.execute(query)}
 
+    # in whatever store: a new name of a bucket, or a second one, must not cost an image its data
     used = await pick(
         select(_l.key, _i.id)
         .join(t.images, _i.id == _l.image_id)
-        .where(_l.store == store, _l.key.in_(keys), _i.status != Status.DELETED, ~_let_go)
+        .where(_l.key.in_(keys), _i.status != Status.DELETED, ~_let_go)
     )
-    going = await pick(select(_r.key, _r.id).where(_r.store == store, _r.key.in_(keys)))
+    going = await pick(select(_r.key, _r.id).where(_r.key.in_(keys)))
     tried = await pick(select(_u.id, _u.ended_at).where(_u.id.in_(attempts)))
+    ours = await pick(select(_u.id, _u.store).where(_u.id.in_(attempts)))
     status = await pick(select(_i.id, _i.status).where(_i.id.in_(owners)))
     buried = await pick(
         select(t.tombstones.c.id, t.tombstones.c.id).where(t.tombstones.c.id.in_(owners))
@@ -244,7 +237,9 @@ async def _fates(connection: AsyncConnection, store: str, keys: Sequence[str]) -
         if key in used or key in going or image_id in busy or status.get(image_id) in _AT_WORK:
             return Fate.NEEDED
         if attempt in tried:
-            return Fate.NEEDED if tried[attempt] is None else Fate.ORPHAN
+            if tried[attempt] is None:
+                return Fate.NEEDED
+            return Fate.ORPHAN if ours[attempt] == store else Fate.UNKNOWN
         if image_id in buried or status.get(image_id) == Status.DELETED:
             return Fate.ORPHAN
         return Fate.UNKNOWN

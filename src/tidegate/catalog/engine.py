@@ -92,6 +92,7 @@ class Database:
         for engine in (self._writer, self._reader):
             event.listen(engine.sync_engine, "connect", _prepare)
         event.listen(self._writer.sync_engine, "begin", _begin_immediate)
+        event.listen(self._writer.sync_engine, "invalidate", _roll_back)
         with translated():
             self._points = PointReads(await asyncio.to_thread(self._connect))
 
@@ -250,6 +251,11 @@ def _prepare(connection: Any, record: object) -> None:
 
 def _begin_immediate(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _roll_back(connection: Any, record: object, error: object) -> None:
+    # who is cancelled holds a statement still, and SQLite closes nothing, nor its lock, before that
+    connection.rollback()
 
 
 def _make_sound(url: str) -> None:

@@ -6,6 +6,7 @@ of the task and the end of its import are one transaction: there is nothing in b
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, delete, exists, select, update
@@ -17,6 +18,7 @@ from tidegate.catalog.engine import Database
 from tidegate.catalog.rows import now, upload_of
 from tidegate.domain.errors import BadTransition, Conflict
 from tidegate.domain.image import Image, Location
+from tidegate.domain.quota import UNLIMITED, Allowance
 from tidegate.domain.status import TRANSITIONS, Event, Status
 from tidegate.domain.task import FAILED, IMPORTING, LOCK, Task, TaskEvent, TaskStatus, TaskType
 from tidegate.domain.upload import OPEN, Purpose, Upload, UploadState
@@ -48,20 +50,26 @@ class SqlImports:
         async with self._database.transaction() as connection:
             return await _note(connection, task, left, failed, activate=activate)
 
-    async def publish_staged(self, task: Task, attempt: str) -> Image:
+    async def publish_staged(
+        self, task: Task, attempt: str, *, virtual_size: int | None = None
+    ) -> Image:
         async with self._database.transaction() as connection:
-            return await _publish_staged(connection, task, attempt)
+            return await _publish_staged(connection, task, attempt, virtual_size)
 
     async def start_copy(
-        self, upload: Upload, task: Task, *, deactivated: bool, lease: float
+        self,
+        upload: Upload,
+        task: Task,
+        *,
+        deactivated: bool,
+        lease: float,
+        allowance: Allowance = UNLIMITED,
     ) -> Image:
+        self._fences[upload.id] = 1  # for who does not live to see the commit, too
         statuses = [Status.IMPORTING, Status.ACTIVE]
         async with self._database.transaction() as connection:
             await _claim(connection, task, statuses + [Status.DEACTIVATED] * deactivated, upload.id)
-            await uploads.put(connection, upload, self._database.clock, lease)
-            image = await images.read(connection, upload.image_id)
-        self._fences[upload.id] = 1
-        return image
+            return await uploads.put(connection, upload, self._database.clock, lease, allowance)
 
 
 async def _ask(connection: AsyncConnection, task: Task, status: Status) -> Task:
@@ -133,7 +141,9 @@ async def _note(
     return await images.refresh(connection, image_id)
 
 
-async def _publish_staged(connection: AsyncConnection, task: Task, attempt: str) -> Image:
+async def _publish_staged(
+    connection: AsyncConnection, task: Task, attempt: str, virtual_size: int | None
+) -> Image:
     image_id = _image_of(task)
     await _claim(connection, task, [Status.IMPORTING])
     row = (
@@ -154,7 +164,8 @@ async def _publish_staged(connection: AsyncConnection, task: Task, attempt: str)
         upload = upload_of(row)
         assert upload.sent is not None
         where = Location(upload.store, upload.key)
-        await uploads.add_location(connection, image_id, where, upload.sent)
+        sent = replace(upload.sent, virtual_size=virtual_size)
+        await uploads.add_location(connection, image_id, where, sent)
     return await images.refresh(connection, image_id)
 
 

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from sqlalchemy import (
-    Column,
     ColumnElement,
     Select,
     Table,
@@ -22,6 +21,7 @@ from sqlalchemy.types import String
 from tidegate.catalog import tables as t
 from tidegate.catalog.base import Condition, ImageQuery
 from tidegate.catalog.rows import image_query
+from tidegate.catalog.tables import empty, sortable
 from tidegate.domain.errors import Invalid
 from tidegate.domain.image import Image, Visibility
 
@@ -117,26 +117,19 @@ def _keys(query: ImageQuery) -> list[tuple[str, bool]]:
     return keys
 
 
-def sortable(column: Column[Any]) -> ColumnElement[Any]:
-    """Nulls sort as the empty value, on every engine alike."""
-    return func.coalesce(column, _empty(column)) if column.nullable else column
-
-
 def after(table: Table, keys: Iterable[tuple[str, bool]], marker: object) -> ColumnElement[bool]:
     """Rows strictly behind the marker's, in the order of ``keys`` (column, descending)."""
     alternatives = []
+    bounds: list[ColumnElement[bool]] = []
     equal: list[ColumnElement[bool]] = []
     for name, descending in keys:
-        column, value = sortable(table.c[name]), getattr(marker, name)
-        if value is None:
-            value = _empty(table.c[name])
+        column, plain = sortable(table.c[name]), getattr(marker, name)
+        value = literal(empty(table.c[name]) if plain is None else plain, table.c[name].type)
+        bounds.append(column <= value if descending else column >= value)
         alternatives.append(and_(*equal, column < value if descending else column > value))
         equal.append(column == value)
-    return or_(*alternatives)
-
-
-def _empty(column: Column[Any]) -> str | int:
-    return "" if isinstance(column.type, String) else 0
+    # the first one says nothing new, but where in an index to begin
+    return and_(bounds[0], or_(*alternatives))
 
 
 def unknown_marker(marker: str) -> Invalid:

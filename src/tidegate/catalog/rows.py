@@ -155,6 +155,7 @@ def upload_of(row: Mapping[str, Any]) -> Upload:
             row["sent_digests"],
             None if crc is None else int(crc),
             row["sent_parts"],
+            row["sent_virtual_size"],
         )
     failure = None
     if row["failure_reason"] is not None:

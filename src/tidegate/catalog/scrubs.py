@@ -7,21 +7,19 @@ it holds no claim on the image, and its end can only give it up or swap one loca
 
 from collections.abc import Sequence
 from typing import Any
-from uuid import uuid4
 
 from sqlalchemy import ColumnElement, Select, and_, exists, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tidegate.catalog import images, uploads
 from tidegate.catalog import tables as t
-from tidegate.catalog.activation import ADMIN
 from tidegate.catalog.engine import Clock
 from tidegate.catalog.rows import now
 from tidegate.domain.errors import BadTransition
 from tidegate.domain.image import Location
 from tidegate.domain.scrub import Copy
-from tidegate.domain.status import TRANSITIONS, Event, Status
-from tidegate.domain.upload import Failure, Removal, Upload, UploadState
+from tidegate.domain.status import Status
+from tidegate.domain.upload import Removal, Upload, UploadState
 
 _l = t.locations.c
 _i = t.images.c
@@ -76,38 +74,25 @@ async def end(connection: AsyncConnection, copy: Copy, *, good: bool) -> None:
     )
 
 
-async def condemn(connection: AsyncConnection, copy: Copy, failure: Failure) -> None:
-    row = TRANSITIONS[Event.DEACTIVATE]
-    changed = await connection.execute(
-        update(t.images)
-        .where(_i.id == copy.image_id, _i.status.in_(sorted(row.sources)), _there(copy))
-        .values(status=row.target.value, deactivated_by=ADMIN, updated_at=now())
-    )
-    if changed.rowcount == 0:
-        raise BadTransition("The image is not active any more, or has other data.")
-    moment = now()
-    record = Upload(id=uuid4().hex, image_id=copy.image_id, store=copy.store, key=copy.key)
-    await connection.execute(
-        insert(t.uploads).values(
-            **_attempt(record, moment),
-            state=UploadState.FAILED.value,
-            ended_at=moment,
-            failure_reason=failure.reason,
-            failure_where=failure.where,
-            failure_message=failure.message,
-        )
-    )
-
-
 async def start_repair(
     connection: AsyncConnection, repair: Upload, bad: Copy, clock: Clock, lease: float
 ) -> None:
     if not await connection.scalar(select(_there(bad))):
         raise _overtaken()
+    moment = now()
     await connection.execute(
         insert(t.uploads).values(
-            **_attempt(repair, now()),
+            id=repair.id,
+            image_id=repair.image_id,
+            store=repair.store,
+            key=repair.key,
             state=UploadState.STARTED.value,
+            node=repair.node,
+            fence=1,
+            expected_size=repair.expected_size,
+            received=0,
+            started_at=moment,
+            updated_at=moment,
             **uploads.lease_values(clock, lease),
         )
     )
@@ -153,21 +138,6 @@ def _there(copy: Copy) -> ColumnElement[bool]:
         image.c.id == own.c.image_id,
         image.c.status.in_(_READ),
     )
-
-
-def _attempt(upload: Upload, moment: int) -> dict[str, Any]:
-    return {
-        "id": upload.id,
-        "image_id": upload.image_id,
-        "store": upload.store,
-        "key": upload.key,
-        "node": upload.node,
-        "fence": 1,
-        "expected_size": upload.expected_size,
-        "received": 0,
-        "started_at": moment,
-        "updated_at": moment,
-    }
 
 
 def _leased(clock: Clock, lease: float) -> dict[str, Any]:

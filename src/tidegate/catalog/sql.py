@@ -4,18 +4,42 @@ from collections.abc import Collection, Mapping, Sequence
 
 from sqlalchemy import delete, func, select, text, update
 
-from tidegate.catalog import activation, adoptions, changes, images, members, scrubs, tasks, uploads
+from tidegate.catalog import (
+    activation,
+    adoptions,
+    changes,
+    damage,
+    images,
+    importing,
+    members,
+    quotas,
+    registering,
+    scrubs,
+    tasks,
+    uploads,
+    usage,
+)
 from tidegate.catalog import tables as t
-from tidegate.catalog.base import ImageChange, ImageQuery, TaskQuery, Viewer
+from tidegate.catalog.base import (
+    AddLocation,
+    ImageChange,
+    ImageQuery,
+    TaskQuery,
+    Usage,
+    Viewer,
+)
 from tidegate.catalog.checks import SqlChecks
 from tidegate.catalog.deletions import SqlDeletions
 from tidegate.catalog.engine import Database, compiled
-from tidegate.catalog.importing import SqlImports, settle
+from tidegate.catalog.importing import SqlImports
+from tidegate.catalog.metadefs import SqlMetadefs
 from tidegate.catalog.query import image_page, unknown_marker
+from tidegate.catalog.registering import SqlRegistrations
 from tidegate.catalog.rows import image_of, one_image, upload_of
 from tidegate.domain.errors import NotFound
 from tidegate.domain.image import Image
 from tidegate.domain.member import Member, MemberStatus
+from tidegate.domain.quota import UNLIMITED, Allowance
 from tidegate.domain.scrub import Copy
 from tidegate.domain.status import GONE, INITIAL, Event, Status
 from tidegate.domain.task import Task, TaskEvent, TaskType
@@ -25,7 +49,7 @@ ONE_IMAGE = {admin: compiled(one_image(admin=admin)) for admin in (True, False)}
 _ANY_IMAGE = {admin: compiled(one_image(admin=admin, gone=True)) for admin in (True, False)}
 
 
-class SqlCatalog(SqlDeletions, SqlChecks, SqlImports):
+class SqlCatalog(SqlDeletions, SqlChecks, SqlImports, SqlMetadefs, SqlRegistrations):
     """See ``catalog.base.Catalog``. One instance is one holder of attempts: it remembers the
     fence of each attempt that it started or took over."""
 
@@ -44,10 +68,16 @@ class SqlCatalog(SqlDeletions, SqlChecks, SqlImports):
 
     # images
 
-    async def create_image(self, image: Image) -> Image:
+    async def create_image(
+        self, image: Image, *, task: Task | None = None, allowance: Allowance = UNLIMITED
+    ) -> Image:
         assert image.status in INITIAL
         async with self._database.transaction() as connection:
-            return await images.create(connection, image)
+            if task is not None:
+                await tasks.create(connection, task)
+            created = await images.create(connection, image)
+            await quotas.admit_image(connection, created, allowance)
+            return created
 
     async def get_image(self, image_id: str, viewer: Viewer) -> Image:
         asked = {"id": image_id, "project": viewer.project}
@@ -74,9 +104,16 @@ class SqlCatalog(SqlDeletions, SqlChecks, SqlImports):
         rows = await self._database.rows(image_page(query, marker))
         return [image_of(tuple(row.values())) for row in rows]
 
-    async def change_image(self, image_id: str, change: ImageChange) -> tuple[Image, list[Removal]]:
+    async def change_image(
+        self, image_id: str, change: ImageChange, *, task: Task | None = None
+    ) -> tuple[Image, list[Removal]]:
         async with self._database.transaction() as connection:
-            return await changes.change(connection, image_id, change)
+            if task is not None:
+                await tasks.create(connection, task)
+            changed, removals = await changes.change(connection, image_id, change)
+            if any(isinstance(edit, AddLocation) for edit in change.locations):
+                await quotas.admit_bytes(connection, changed.owner, change.allowance)
+            return changed, removals
 
     async def set_tag(self, image_id: str, tag: str, *, limit: int) -> None:
         async with self._database.transaction() as connection:
@@ -102,6 +139,10 @@ class SqlCatalog(SqlDeletions, SqlChecks, SqlImports):
         c = t.images.c
         rows = await self._database.rows(select(c.id, c.status).where(c.id.in_(list(image_ids))))
         return {row["id"]: Status(row["status"]) for row in rows}
+
+    async def usage_of(self, project: str | None) -> Usage:
+        (row,) = await self._database.rows(usage.held_by(project))
+        return Usage(**{name: int(value) for name, value in row.items()})
 
     async def delete_image(self, image_id: str, *, delayed: bool = False) -> list[Removal]:
         async with self._database.transaction() as connection:
@@ -155,11 +196,24 @@ class SqlCatalog(SqlDeletions, SqlChecks, SqlImports):
 
     # uploads
 
-    async def start_upload(self, upload: Upload, *, lease: float) -> Image:
+    async def start_upload(
+        self,
+        upload: Upload,
+        *,
+        lease: float,
+        change: ImageChange | None = None,
+        allowance: Allowance = UNLIMITED,
+    ) -> Image:
+        self._fences[upload.id] = 1  # for who does not live to see the commit, too
+        clock = self._database.clock
         async with self._database.transaction() as connection:
-            image = await uploads.start(connection, upload, self._database.clock, lease)
-        self._fences[upload.id] = 1
-        return image
+            if change is not None:
+                await changes.change(connection, upload.image_id, change)
+            return await uploads.start(connection, upload, clock, lease, allowance)
+
+    async def reserve_bytes(self, attempt: str, most: int, allowance: Allowance) -> int:
+        async with self._database.transaction() as connection:
+            return await quotas.reserve(connection, attempt, most, allowance)
 
     async def upload_began(self, attempt: str, upload_id: str) -> None:
         await self._renew(attempt, state=UploadState.WRITING.value, upload_id=upload_id)
@@ -178,6 +232,7 @@ class SqlCatalog(SqlDeletions, SqlChecks, SqlImports):
             sent_digests=dict(sent.digests),
             sent_crc64nvme=None if sent.crc64nvme is None else str(sent.crc64nvme),
             sent_parts=sent.parts,
+            sent_virtual_size=sent.virtual_size,
         )
 
     async def publish_upload(self, attempt: str, sent: Sent) -> Image:
@@ -299,9 +354,9 @@ class SqlCatalog(SqlDeletions, SqlChecks, SqlImports):
         async with self._database.transaction() as connection:
             await scrubs.end(connection, copy, good=good)
 
-    async def condemn(self, copy: Copy, failure: Failure) -> None:
+    async def condemn(self, image_id: str, store: str, key: str, failure: Failure) -> None:
         async with self._database.transaction() as connection:
-            await scrubs.condemn(connection, copy, failure)
+            await damage.condemn(connection, image_id, store, key, failure)
 
     async def start_repair(self, repair: Upload, bad: Copy, *, lease: float) -> None:
         async with self._database.transaction() as connection:
@@ -383,7 +438,8 @@ class SqlCatalog(SqlDeletions, SqlChecks, SqlImports):
     ) -> Task:
         async with self._database.transaction() as connection:
             ended = await tasks.end(connection, task, event, result, message, keep)
-            await settle(connection, ended, event)
+            await importing.settle(connection, ended, event)
+            await registering.settle(connection, ended)
             return ended
 
     async def purge_tasks(self) -> int:

@@ -11,13 +11,18 @@ its row keeps a copy of them as JSON, so that to read an image is to read one ro
 ``step`` (``waiting``, ``removing``, ``deleted``) on both clocks: ``at`` is the wall clock's,
 ``tick`` seconds on the clock of leases. ``tombstones`` are the ids of purged images, never used
 again.
+
+What a namespace of metadata definitions holds is in one table, whatever its kind.
 """
+
+from typing import Any
 
 from sqlalchemy import (
     JSON,
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     Float,
     ForeignKey,
     Index,
@@ -26,6 +31,9 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    UniqueConstraint,
+    func,
+    text,
 )
 
 metadata = MetaData(
@@ -36,6 +44,15 @@ metadata = MetaData(
         "pk": "pk_%(table_name)s",
     }
 )
+
+
+def sortable(column: Column[Any]) -> ColumnElement[Any]:
+    """Nulls sort as the empty value, on every engine alike."""
+    return func.coalesce(column, text(repr(empty(column)))) if column.nullable else column
+
+
+def empty(column: Column[Any]) -> str | int:
+    return "" if isinstance(column.type, String) else 0
 
 
 def _image_id() -> Column[str]:
@@ -76,10 +93,13 @@ images = Table(
     Index(None, "created_at", "id"),
     Index(None, "owner", "created_at", "id"),
     Index(None, "visibility", "created_at", "id"),
-    Index(None, "updated_at", "id"),
     Index(None, "name"),
     Index(None, "status", "deleted_at"),
 )
+
+for _name in ("name", "status", "disk_format", "container_format", "size", "updated_at"):
+    # what a list may be sorted by, as it is sorted by it (``sortable``)
+    Index(f"ix_images_by_{_name}", sortable(images.c[_name]), images.c.created_at, images.c.id)
 
 properties = Table(
     "image_properties",
@@ -147,6 +167,7 @@ uploads = Table(
     Column("sent_digests", JSON),
     Column("sent_crc64nvme", String(20)),
     Column("sent_parts", Integer),
+    Column("sent_virtual_size", BigInteger),
     Column("failure_reason", String(32)),
     Column("failure_where", String(64)),
     Column("failure_message", Text),
@@ -154,6 +175,7 @@ uploads = Table(
     Column("started_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
     Column("ended_at", BigInteger),
+    Column("reserved", BigInteger),
     Column("purpose", String(8)),
     Column("task_id", String(36)),
     Index(None, "image_id", "started_at"),
@@ -226,4 +248,42 @@ tasks = Table(
     Index(None, "owner", "created_at"),
     Index(None, "image_id"),
     Index(None, "status", "lease_until"),
+)
+
+namespaces = Table(
+    "metadef_namespaces",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", String(80), nullable=False),
+    Column("display_name", String(80)),
+    Column("description", Text),
+    Column("visibility", String(16), nullable=False),
+    Column("protected", Boolean, nullable=False),
+    Column("owner", String(255)),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    UniqueConstraint("name"),
+    Index(None, "created_at", "id"),
+    sqlite_autoincrement=True,  # an id is used once
+)
+
+definitions = Table(
+    "metadef_definitions",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("namespace_id", Integer, ForeignKey("metadef_namespaces.id"), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("name", String(80), nullable=False),
+    Column("content", JSON, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    UniqueConstraint("namespace_id", "kind", "name"),
+    Index(None, "kind", "name"),
+)
+
+resource_types = Table(
+    "metadef_resource_types",
+    metadata,
+    Column("name", String(80), primary_key=True),
+    Column("created_at", BigInteger, nullable=False),
 )

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from tidegate.catalog import tables as t
 from tidegate.catalog.base import TaskQuery, Viewer
 from tidegate.catalog.engine import Clock
-from tidegate.catalog.query import after, sortable
+from tidegate.catalog.query import after
 from tidegate.catalog.rows import now
 from tidegate.catalog.uploads import lease_values
 from tidegate.domain.errors import BadTransition, Invalid, NotFound
@@ -162,7 +162,7 @@ def page(query: TaskQuery, marker: Task | None) -> Select[Any]:
     if marker is not None:
         statement = statement.where(after(t.tasks, keys.items(), marker))
     for name, descending in keys.items():
-        column = sortable(_t[name])
+        column = t.sortable(_t[name])
         statement = statement.order_by(column.desc() if descending else column.asc())
     return statement if query.limit is None else statement.limit(query.limit)
 

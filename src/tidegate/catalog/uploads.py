@@ -10,12 +10,13 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, exists, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from tidegate.catalog import images
+from tidegate.catalog import images, quotas
 from tidegate.catalog import tables as t
 from tidegate.catalog.engine import Clock
 from tidegate.catalog.rows import now, removal_of, upload_of
 from tidegate.domain.errors import BadTransition
 from tidegate.domain.image import Image, Location
+from tidegate.domain.quota import Allowance
 from tidegate.domain.status import TRANSITIONS, Event, Status
 from tidegate.domain.upload import OPEN, Failure, Purpose, Removal, Sent, Upload, UploadState
 
@@ -32,7 +33,9 @@ _Due = tuple[str | None, Mapping[str, Any]]
 """What is to be removed (a store's upload id; None: the object), and the lease that holds it."""
 
 
-async def start(connection: AsyncConnection, upload: Upload, clock: Clock, lease: float) -> Image:
+async def start(
+    connection: AsyncConnection, upload: Upload, clock: Clock, lease: float, allowance: Allowance
+) -> Image:
     event = Event.STAGE if upload.purpose is Purpose.STAGE else Event.UPLOAD
     row = TRANSITIONS[event]
     formats = [_i.disk_format.is_not(None), _i.container_format.is_not(None)]
@@ -48,12 +51,13 @@ async def start(connection: AsyncConnection, upload: Upload, clock: Clock, lease
     if changed.rowcount == 0:
         error = await _why_not(connection, upload.image_id, event)
         raise error
-    await put(connection, upload, clock, lease)
-    return await images.read(connection, upload.image_id)
+    return await put(connection, upload, clock, lease, allowance)
 
 
-async def put(connection: AsyncConnection, upload: Upload, clock: Clock, lease: float) -> None:
-    """The row of an attempt that has just claimed its image."""
+async def put(
+    connection: AsyncConnection, upload: Upload, clock: Clock, lease: float, allowance: Allowance
+) -> Image:
+    """The row of an attempt that has just claimed its image. TooLarge: there is no room for it."""
     moment = now()
     await connection.execute(
         insert(t.uploads).values(
@@ -70,9 +74,13 @@ async def put(connection: AsyncConnection, upload: Upload, clock: Clock, lease: 
             task_id=upload.task_id,
             started_at=moment,
             updated_at=moment,
+            reserved=upload.expected_size or 0,
             **lease_values(clock, lease),
         )
     )
+    image = await images.read(connection, upload.image_id)
+    await quotas.admit_attempt(connection, image, upload.expected_size, allowance)
+    return image
 
 
 async def _why_not(connection: AsyncConnection, image_id: str, event: Event) -> Exception:
@@ -183,6 +191,8 @@ def measured(sent: Sent) -> dict[str, Any]:
         "declared_size": None,
         "declared_checksum": None,
         **_strongest(sent),
+        # what API v1 announced stays where we could not look
+        **({} if sent.virtual_size is None else {"virtual_size": sent.virtual_size}),
     }
 
 
@@ -262,7 +272,8 @@ async def reserve_removals(
 ) -> list[Removal]:
     c = t.removals.c
     due = or_(c.lease_until.is_(None), c.lease_clock != clock.name, c.lease_until < clock.now())
-    chosen = select(c.id).where(due).order_by(c.id).limit(limit)
+    # what was refused before comes last, so that it holds nothing else up
+    chosen = select(c.id).where(due).order_by(c.attempts, c.id).limit(limit)
     rows = (
         await connection.execute(
             update(t.removals)
@@ -271,7 +282,7 @@ async def reserve_removals(
             .returning(t.removals)
         )
     ).mappings()
-    return sorted(map(removal_of, rows), key=lambda removal: removal.id)
+    return sorted(map(removal_of, rows), key=lambda removal: (removal.attempts, removal.id))
 
 
 async def _row(connection: AsyncConnection, attempt: str) -> Any:

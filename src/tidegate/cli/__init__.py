@@ -4,7 +4,20 @@ import sys
 
 import typer
 
-from tidegate.cli import adopt, bench, catalog, check, fsck, image, scrub, serve, statuses, token
+from tidegate.cli import (
+    adopt,
+    bench,
+    catalog,
+    check,
+    fsck,
+    image,
+    metadefs,
+    policy,
+    scrub,
+    serve,
+    statuses,
+    token,
+)
 from tidegate.domain.errors import TidegateError
 from tidegate.server import StartError, say
 from tidegate.settings import SettingsError
@@ -26,7 +39,9 @@ app.command()(adopt.adopt)
 app.command()(statuses.statuses)
 app.add_typer(image.app, name="image")
 app.add_typer(token.app, name="token")
+app.add_typer(policy.app, name="policy")
 app.add_typer(catalog.app, name="db")
+app.add_typer(metadefs.app, name="metadefs")
 
 
 def main() -> None:

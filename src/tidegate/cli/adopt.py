@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from tidegate.cli.options import AsJson, ConfigFile, load_settings
 from tidegate.domain.errors import ObjectMissing, StoreError, TooLarge
-from tidegate.domain.image import CONTAINER_FORMATS, DISK_FORMATS, Visibility
-from tidegate.settings import Settings
+from tidegate.domain.image import Visibility
+from tidegate.settings import CONTAINER_FORMATS, DISK_FORMATS, Settings
 from tidegate.telemetry import configure_logging
 
 if TYPE_CHECKING:
@@ -43,7 +44,12 @@ def adopt(
     """Make images of objects that lie in a store already. They are read once, and stay there."""
     if bool(keys) == all_keys:
         raise typer.BadParameter("name the keys, or say --all")
-    for given, known in ((disk_format, DISK_FORMATS), (container_format, CONTAINER_FORMATS)):
+    settings = load_settings(config)
+    taken = settings.image_format
+    for given, known in (
+        (disk_format, taken.disk_formats),
+        (container_format, taken.container_formats),
+    ):
         if given not in known:
             raise typer.BadParameter(f"{given} is none of {', '.join(known)}")
     from tidegate.services.adopting import Terms
@@ -56,14 +62,14 @@ def adopt(
         own=own,
     )
     wanted = None if all_keys else [prefix + key for key in keys or ()]
-    found, failed = asyncio.run(_run(load_settings(config), store, prefix, wanted, terms, dry_run))
+    found, failed = asyncio.run(_run(settings, store, prefix, wanted, terms, dry_run))
     if as_json:
         typer.echo(json.dumps([_as_json(one) for one in found], indent=2))
     else:
         table = Table("key", "bytes", "image", "remark")
         for one in found:
             size = "" if one.size is None else str(one.size)
-            table.add_row(one.key, size, one.image_id or "", one.message)
+            table.add_row(escape(one.key), size, one.image_id or "", escape(one.message))
         Console().print(table)
     raise typer.Exit(1 if failed else 0)
 
@@ -83,7 +89,7 @@ async def _run(
 
     configure_logging("WARNING")
     found, failed = [], False
-    async with workbench(settings) as bench:
+    async with workbench(settings, new=True) as bench:
         adopting = bench.adopting()
         if wanted is None:
             wanted = [key async for key in adopting.keys(store, prefix)]

@@ -3,14 +3,17 @@
 import asyncio
 import dataclasses
 import json
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from tidegate.cli.options import AsJson, ConfigFile, load_settings
 from tidegate.settings import Settings, parse_duration
+from tidegate.telemetry import configure_logging
 
 if TYPE_CHECKING:
     from tidegate.services.checking import Finding
@@ -41,7 +44,12 @@ def fsck(
     ] = False,
     grace: Annotated[
         float,
-        typer.Option(parser=_grace, metavar="DURATION", help="Leave alone what is younger."),
+        typer.Option(
+            parser=_grace,
+            metavar="DURATION",
+            show_default="1h",
+            help="Leave alone what is younger.",
+        ),
     ] = 3600.0,
     as_json: AsJson = False,
 ) -> None:
@@ -49,6 +57,8 @@ def fsck(
 
     Exit code 0: nothing found, or all of it repaired; 1: something is left.
     """
+    if remove_unknown and not repair:
+        raise typer.BadParameter("--remove-unknown is for --repair")
     report = _Json() if as_json else _Words()
     settings = load_settings(config)
     asyncio.run(_check(settings, report, repair, remove_unknown, grace))
@@ -60,14 +70,16 @@ async def _check(
     settings: Settings, report: "_Report", repair: bool, remove_unknown: bool, grace: float
 ) -> None:
     # the whole gateway comes with it, which the supervisor does without
-    from tidegate.fsck import checking
+    from tidegate.workbench import workbench
 
-    async with checking(settings, grace=grace, remove_unknown=remove_unknown) as check:
-        async for finding in check.check(repair=repair):
+    configure_logging("WARNING")
+    async with workbench(settings) as bench:
+        checking = bench.checking(grace=grace, remove_unknown=remove_unknown)
+        async for finding in checking.check(repair=repair):
             report.add(finding)
 
 
-class _Report:
+class _Report(ABC):
     def __init__(self) -> None:
         self.found = 0
         self.left = 0
@@ -76,8 +88,8 @@ class _Report:
         self.found += 1
         self.left += not finding.done
 
-    def end(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def end(self) -> None: ...
 
 
 class _Words(_Report):
@@ -90,8 +102,8 @@ class _Words(_Report):
     def add(self, finding: "Finding") -> None:
         super().add(finding)
         if self.found <= SHOWN:
-            done = finding.done or "-"
-            self._table.add_row(finding.what, finding.store, finding.subject, finding.detail, done)
+            shown = (finding.what, finding.store, finding.subject, finding.detail)
+            self._table.add_row(*map(escape, shown), finding.done or "-")
 
     def end(self) -> None:
         if self.found:

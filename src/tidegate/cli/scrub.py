@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from tidegate.cli.options import AsJson, ConfigFile, load_settings
@@ -57,7 +58,7 @@ def scrub(
                 finding.copy.image_id,
                 finding.copy.store,
                 f"[{colour}]{finding.verdict}",
-                finding.message,
+                escape(finding.message),
             )
 
     report = asyncio.run(_run(settings, image, int(speed), age, tell))

@@ -17,12 +17,15 @@ The tree (an answer is looked up by the nearest ancestor, in ``api/errors.py``):
     ├── TooLarge                past a size, a quota or a limit
     ├── RangeRefused            no byte of the image lies in the asked range
     ├── Unsupported             a media type or encoding we do not take
+    │   ├── WrongFormat         data of another format than the image's
+    │   └── UnsafeFormat        data that points outside itself, or otherwise harms who opens it
     ├── ClientGone              the client broke its own request body
     │   └── ClientStalled       … by sending nothing, or next to nothing, for too long
     ├── SourceBroke             what is copied from elsewhere broke off, or changed
     ├── Busy                    too much at once: come again (never after data was taken)
     ├── Draining                this worker is stopping
     ├── CatalogDown             the catalog cannot be reached, or is locked
+    ├── IdentityDown            nobody can say now who calls
     └── StoreError              a store failed; names it
         ├── StoreDown           not reachable, or not willing now
         ├── StoreBroke          failed in the middle of data
@@ -124,6 +127,15 @@ class Unsupported(TidegateError):
     pass
 
 
+class WrongFormat(Unsupported):
+    def __init__(self, declared: str, found: str) -> None:
+        super().__init__(f"The image's disk_format is {declared}, but its data is {found}.")
+
+
+class UnsafeFormat(Unsupported):
+    pass
+
+
 class ClientGone(TidegateError):
     pass
 
@@ -147,6 +159,10 @@ class Draining(Busy):
 
 
 class CatalogDown(TidegateError):
+    pass
+
+
+class IdentityDown(TidegateError):
     pass
 
 

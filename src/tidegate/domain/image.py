@@ -16,12 +16,6 @@ class Visibility(StrEnum):
     PUBLIC = "public"
 
 
-DISK_FORMATS = (
-    "ami", "ari", "aki", "vhd", "vhdx", "vmdk", "raw", "qcow2", "vdi", "iso", "ploop",
-)  # fmt: skip
-CONTAINER_FORMATS = ("ami", "ari", "aki", "bare", "ovf", "ova", "docker", "compressed")
-
-
 @dataclass(frozen=True, slots=True)
 class Location:
     """Where bytes lie: a store's id and the key in it (for an http store: the URL itself)."""

@@ -1,7 +1,11 @@
 """Reading stored bytes again, to find what has changed behind the gateway's back."""
 
+import hashlib
 from dataclasses import dataclass
 from enum import StrEnum
+
+from tidegate.domain.image import Image
+from tidegate.domain.upload import Sent
 
 
 class Verdict(StrEnum):
@@ -28,3 +32,23 @@ class Copy:
     store: str
     key: str
     since: int
+
+
+def algorithms(image: Image) -> list[str]:
+    """Those whose digest the catalog knows, as far as they can be computed."""
+    strong = image.hash_algo if image.hash_value is not None else None
+    wanted = ["md5" if image.checksum is not None else None, strong]
+    return [name for name in wanted if name and name in hashlib.algorithms_guaranteed]
+
+
+def difference(image: Image, sent: Sent) -> str | None:
+    """What tells these bytes from the image's; None: nothing."""
+    if image.size not in (None, sent.size):
+        return f"the object has {sent.size} bytes, not {image.size}"
+    known = {"md5": image.checksum, image.hash_algo: image.hash_value}
+    for name, digest in sent.digests.items():
+        if digest != known[name]:
+            return f"the {name} digest is {digest}, not {known[name]}"
+    if image.crc64nvme not in (None, sent.crc64nvme):
+        return "the CRC-64/NVME is another one"
+    return None

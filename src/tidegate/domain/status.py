@@ -84,7 +84,9 @@ TRANSITIONS: dict[Event, Transition] = {
         Actor.USER,
         Actor.ATTEMPT,
     ),
-    Event.REGISTER: _row({S.QUEUED}, S.ACTIVE, "first location, or size 0", Actor.USER),
+    Event.REGISTER: _row(
+        {S.QUEUED}, S.ACTIVE, "first location, or size 0", Actor.USER, Actor.ATTEMPT
+    ),
     Event.UNREGISTER: _row({S.ACTIVE}, S.QUEUED, "last location removed", Actor.USER),
     Event.STAGE: _row({S.QUEUED}, S.UPLOADING, "data staged", Actor.USER),
     Event.UNSTAGE: _row({S.UPLOADING}, S.QUEUED, "staging failed", Actor.ATTEMPT, Actor.JANITOR),
@@ -106,6 +108,9 @@ TRANSITIONS: dict[Event, Transition] = {
     ),
     Event.SCRUB: _row({S.PENDING_DELETE}, S.DELETED, "data removed", Actor.JANITOR),
 }
+
+WHEN_BROKEN = {"killed": Event.BREAK, "queued": Event.RELEASE}
+"""What ends the upload of an image that breaks, by what ``[uploads] on_broken`` says."""
 
 INITIAL = frozenset({S.QUEUED, S.ACTIVE})
 """An image is born queued, or active when its size is explicitly 0 or it comes with a location."""

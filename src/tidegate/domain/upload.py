@@ -31,14 +31,18 @@ class Purpose(StrEnum):
     COPY = "copy"
 
 
+WRONG_BYTES = "wrong_bytes"
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """Why an attempt failed, in words for its owner.
 
     ``reason`` is a fixed word (``client_gone``, ``client_stalled``, ``size_mismatch``,
     ``digest_mismatch``, ``too_large``, ``source``, ``store``, ``deleted``, ``node_died``,
-    ``drained``, ``refused``, ``wrong_bytes``, ``internal``), ``where`` the step that failed
-    (``reading``, ``begin``, ``part 7``, ``verify``, ``complete``, ``publish``, ``scrub``, …).
+    ``drained``, ``refused``, ``wrong_bytes``, ``wrong_format``, ``unsafe_format``,
+    ``internal``), ``where`` the step that failed (``reading``, ``begin``, ``part 7``, ``verify``,
+    ``complete``, ``publish``, ``scrub``, ``fsck``, …).
     """
 
     reason: str
@@ -47,18 +51,29 @@ class Failure:
     request_id: str | None = None
 
 
+def wrong_bytes(where: str, said: str) -> Failure:
+    """Of stored data that was right once; ``where``: who found it out."""
+    return Failure(
+        WRONG_BYTES,
+        where,
+        f"The stored data is not what was uploaded ({said}), and there is no good copy of it. "
+        "The image was deactivated.",
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Sent:
     """What went through, as counted and hashed by us.
 
     ``digests`` maps algorithm to lower-case hex; ``crc64nvme`` is the whole object's;
-    ``etags`` are the store's names for the parts, in order (empty: one PutObject).
+    ``virtual_size`` is how large the disk inside is (bytes; None: unknown).
     """
 
     size: int
     digests: Mapping[str, str] = field(default_factory=dict)
     crc64nvme: int | None = None
     parts: int = 1
+    virtual_size: int | None = None
 
     @property
     def strongest(self) -> str | None:

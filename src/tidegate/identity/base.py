@@ -8,8 +8,9 @@ from tidegate.domain.policy import Caller
 
 
 class Identity(Protocol):
-    async def caller(self, headers: MultiMapping[str]) -> Caller:
-        """Who sent a request with these headers. Unauthenticated."""
+    async def caller(self, headers: MultiMapping[str], method: str = "", path: str = "") -> Caller:
+        """Who sent a request with these headers. Unauthenticated, also where the caller may do
+        no such request; IdentityDown."""
 
 
 class Anyone:
@@ -17,5 +18,5 @@ class Anyone:
 
     _caller = Caller(roles=frozenset({"admin", "member", "reader"}))
 
-    async def caller(self, headers: MultiMapping[str]) -> Caller:
+    async def caller(self, headers: MultiMapping[str], method: str = "", path: str = "") -> Caller:
         return self._caller

@@ -67,7 +67,7 @@ class Tokens:
                 log.info("tokens read again", count=len(self._known))
         return 0
 
-    async def caller(self, headers: MultiMapping[str]) -> Caller:
+    async def caller(self, headers: MultiMapping[str], method: str = "", path: str = "") -> Caller:
         digest = hashlib.sha256(_given(headers)).digest()
         known = self._known.get(digest, _NOBODY)
         right = hmac.compare_digest(digest, known.digest)

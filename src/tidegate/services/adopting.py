@@ -8,10 +8,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import uuid4
 
-from awscrt.checksums import crc64nvme
-
 from tidegate.catalog.base import Catalog
-from tidegate.domain.errors import Conflict, Invalid, StoreBroke, TooLarge
+from tidegate.domain.errors import Conflict, Invalid, ObjectMissing, TooLarge
 from tidegate.domain.image import Image, Location, Visibility
 from tidegate.domain.status import Status
 from tidegate.domain.upload import Sent
@@ -19,8 +17,8 @@ from tidegate.killpoints import kill_point
 from tidegate.stores.base import Store
 from tidegate.telemetry import log
 from tidegate.transfer.digest import DigestPool
-from tidegate.transfer.download import Receiving
 from tidegate.transfer.memory import Arena
+from tidegate.transfer.whole import read_whole, size_of
 
 MAX_NAME = 255
 
@@ -66,8 +64,8 @@ class Adopting:
 
     async def keys(self, store_id: str, prefix: str) -> AsyncIterator[str]:
         """Every object of the store whose key begins so. Invalid, StoreError."""
-        async for key, _ in self._store(store_id).keys(prefix):
-            yield key
+        async for entry in self._store(store_id).keys(prefix):
+            yield entry.key
 
     async def adopt(
         self, store_id: str, key: str, terms: Terms, *, dry_run: bool = False
@@ -78,20 +76,31 @@ class Adopting:
         taken = await self._catalog.image_at(store.id, key)
         if taken is not None:
             return Adopted(key, None, None, f"image {taken} has it already")
-        size = (await store.look(key)).size
-        if size is None:
-            raise StoreBroke(store.id, "it does not say how long the object is")
+        size = await size_of(store, key)
         if size > self._max_size:
             raise TooLarge(f"An image of {size} bytes is larger than max_image_size allows.")
         if dry_run:
             return Adopted(key, size, None, "would be adopted")
-        sent = await self._read(store, key, size)
+        sent = await read_whole(
+            store,
+            key,
+            size,
+            algorithms=self._algorithms,
+            arena=self._arena,
+            digests=self._digests,
+        )
         kill_point("adopt_read")
         image = _image(store.id, key, sent, terms)
         try:
             await self._catalog.adopt(image)
         except Conflict as error:
             return Adopted(key, size, None, error.message)
+        try:
+            await store.look(key)
+        except ObjectMissing:
+            # removed while it was read; from the adoption on nobody would
+            await self._catalog.delete_image(image.id)
+            raise
         log.info("object adopted", image=image.id, store=store.id, key=key, bytes=size)
         return Adopted(key, size, image.id)
 
@@ -101,19 +110,6 @@ class Adopting:
             known = ", ".join(sorted(id for id, one in self._stores.items() if one.can.write))
             raise Invalid(f"There is no store {store_id!r} to adopt from; there are: {known}.")
         return store
-
-    async def _read(self, store: Store, key: str, size: int) -> Sent:
-        digests, crc = self._digests.open(self._algorithms), 0
-        receiving = Receiving(store, key, 0, size, size=size, arena=self._arena)
-        try:
-            async with receiving.blocks() as blocks:
-                async for block in blocks:
-                    digests.feed(block)
-                    crc = crc64nvme(block, crc)
-                    await digests.mark()
-        finally:
-            digests.drop()
-        return Sent(size, digests.hexdigests(), crc)
 
 
 def _image(store: str, key: str, sent: Sent, terms: Terms) -> Image:

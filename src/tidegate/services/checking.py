@@ -7,16 +7,19 @@ known is left, since the catalog may be the one that is wrong (a new file, an ol
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from tidegate import telemetry
-from tidegate.catalog.base import Catalog, Checks, Fate, Flaw, Held
-from tidegate.domain.errors import ObjectMissing, StoreError
+from tidegate.catalog.base import Catalog, Checks, Fate, Flaw, Held, Viewer
+from tidegate.domain.errors import BadTransition, NotFound, ObjectMissing, StoreDown, StoreError
+from tidegate.domain.image import Location
+from tidegate.domain.upload import wrong_bytes
 from tidegate.services.reaping import OURS, Reaping, owns
 from tidegate.services.removals import Removals
-from tidegate.stores.base import Store, Unfinished
+from tidegate.stores.base import Listed, Store, Unfinished
 from tidegate.telemetry import log
 
 GRACE = 3600.0
@@ -25,6 +28,7 @@ GRACE = 3600.0
 _PAGE = 500
 _LEASE = 60.0
 _SIDE_BY_SIDE = 16
+_ADMIN = Viewer(admin=True)
 
 _ORPHANS = {
     Fate.ORPHAN: ("orphan", "an object that no image needs"),
@@ -71,16 +75,20 @@ class Checking:
         """Everything, one finding at a time. A store that does not answer is a finding."""
         async for finding in self._catalogs_own(repair):
             yield finding
-        async for finding in self._locations(repair):
-            yield finding
+        right, silent = set[int](), dict[str, str]()
         for store in self._stores.values():
             if not store.can.write:
                 continue
             try:
-                async for finding in self.leftovers(store, repair=repair):
+                async for finding in self.leftovers(store, repair=repair, right=right):
                     yield finding
             except StoreError as error:
-                yield Finding("store", store.id, f"not checked: {error.reason}", store.id)
+                if isinstance(error, StoreDown):
+                    silent[store.id] = error.reason
+                yield Finding("store", store.id, f"not checked for what nobody needs: "
+                              f"{error.reason}", store.id)  # fmt: skip
+        async for finding in self._locations(repair, right, silent):
+            yield finding
 
     async def remove_orphans(self) -> int:
         """The janitor's part: what the stores hold and no image needs goes. How many went."""
@@ -100,24 +108,37 @@ class Checking:
                         see="tidegate fsck")  # fmt: skip
         return removed
 
-    async def leftovers(self, store: Store, *, repair: bool) -> AsyncIterator[Finding]:
-        """Objects and open uploads under keys of ours that nobody needs. StoreError."""
-        page: list[str] = []
-        async for key, _ in store.keys():
-            if OURS.fullmatch(key):
-                page.append(key)
+    async def leftovers(
+        self, store: Store, *, repair: bool, right: set[int] | None = None
+    ) -> AsyncIterator[Finding]:
+        """Objects and open uploads under keys of ours that nobody needs. To ``right`` the ids of
+        the locations are added whose objects the store's list shows to be right. StoreError."""
+        page: list[Listed] = []
+        async for entry in store.keys():
+            page.append(entry)
             if len(page) == _PAGE:
-                async for finding in self._orphans(store, page, repair):
+                async for finding in self._listed(store, page, repair, right):
                     yield finding
                 page = []
-        async for finding in self._orphans(store, page, repair):
+        async for finding in self._listed(store, page, repair, right):
             yield finding
         if store.can.unfinished:
-            async for entry in store.unfinished():
-                if OURS.fullmatch(entry.key):
-                    found = await self._open_upload(store, entry, repair)
+            async for begun in store.unfinished():
+                if OURS.fullmatch(begun.key):
+                    found = await self._open_upload(store, begun, repair)
                     if found is not None:
                         yield found
+
+    async def _listed(
+        self, store: Store, page: Sequence[Listed], repair: bool, right: set[int] | None
+    ) -> AsyncIterator[Finding]:
+        if right is not None:
+            by_key = {entry.key: entry for entry in page}
+            held = await self._catalog.own_locations_at(store.id, list(by_key))
+            right.update(one.id for one in held if _shows(store, by_key[one.key], one))
+        ours = [entry.key for entry in page if OURS.fullmatch(entry.key)]
+        async for finding in self._orphans(store, ours, repair):
+            yield finding
 
     async def _orphans(
         self, store: Store, keys: Sequence[str], repair: bool
@@ -137,15 +158,21 @@ class Checking:
             if fate is Fate.NEEDED or not self._is_old(stored.modified):
                 continue
             what, detail = _ORPHANS[fate]
-            done = await self._remove(store, key) if repair else ""
+            done = ""
+            if repair and (fate is Fate.ORPHAN or self._remove_unknown):
+                removed = await self._remove(store, key)
+                if removed is None:
+                    continue
+                done = removed
             yield Finding(what, key, f"{detail} ({stored.size} bytes)", store.id, done)
 
-    async def _remove(self, store: Store, key: str) -> str:
+    async def _remove(self, store: Store, key: str) -> str | None:
+        """None: somebody needs it by now, or removes it already."""
         removal = await self._catalog.remove_orphan(
             store.id, key, unknown=self._remove_unknown, lease=_LEASE
         )
         if removal is None:
-            return ""
+            return None
         log.info("orphan condemned", store=store.id, key=key)
         return "removed" if await self._removals.carry_out([removal]) else "removal written down"
 
@@ -170,61 +197,101 @@ class Checking:
         detail = "an open upload that nobody owns" if known else "an open upload never written down"
         return Finding("upload", entry.key, detail, store.id, done)
 
-    async def _locations(self, repair: bool) -> AsyncIterator[Finding]:
-        after = 0
+    async def _locations(
+        self, repair: bool, right: Set[int], silent: dict[str, str]
+    ) -> AsyncIterator[Finding]:
+        """But for those that are ``right``, and of stores that do not answer (``silent``: why)."""
+        after, unasked = 0, Counter[str]()
         while page := await self._catalog.own_locations(after, limit=_PAGE):
             after = page[-1].id
-            for at in range(0, len(page), _SIDE_BY_SIDE):
-                some = page[at : at + _SIDE_BY_SIDE]
-                wrongs = await asyncio.gather(*(self._wrong_twice(held) for held in some))
+            asked = [held for held in page if held.id not in right]
+            for at in range(0, len(asked), _SIDE_BY_SIDE):
+                some = asked[at : at + _SIDE_BY_SIDE]
+                wrongs = await asyncio.gather(*(self._ask(held, silent) for held in some))
                 for held, wrong in zip(some, wrongs, strict=True):
-                    if wrong is not None:
+                    if held.store in silent:
+                        unasked[held.store] += 1
+                    elif wrong is not None:
                         what, detail = wrong
                         done = await self._give_up(held, what, detail) if repair else ""
-                        yield Finding(what, held.key, f"image {held.image_id}: {detail}",
-                                      held.store, done)  # fmt: skip
+                        if done is not None:
+                            yield Finding(what, held.key, f"image {held.image_id}: {detail}",
+                                          held.store, done)  # fmt: skip
+        for store, count in unasked.items():
+            yield Finding("store", store, f"{count} objects not looked at: {silent[store]}", store)
 
-    async def _wrong_twice(self, held: Held) -> tuple[str, str] | None:
-        if await self._wrong(held) is None:
+    async def _ask(self, held: Held, silent: dict[str, str]) -> tuple[str, str] | None:
+        """What is wrong with an object; a store that does not answer is not asked again."""
+        if held.store in silent:
             return None
-        # deleted, or replaced, between the two looks?
-        return await self._wrong(held) if await self._catalog.is_held(held) else None
+        try:
+            # deleted, or replaced, between the two looks?
+            if await self._wrong(held) is None or not await self._catalog.is_held(held):
+                return None
+            return await self._wrong(held)
+        except StoreDown as error:
+            silent[held.store] = error.reason
+            return None
+        except StoreError as error:
+            return "store", f"its store said: {error.reason}"
 
     async def _wrong(self, held: Held) -> tuple[str, str] | None:
+        """StoreError: that cannot be told now."""
         store = self._stores.get(held.store)
         if store is None:
-            return "store", "its store is not configured here"
+            raise StoreDown(held.store, "it is not configured here")
         try:
             stored = await store.look(held.key)
         except ObjectMissing:
             return "missing", "its object is not there"
-        except StoreError as error:
-            return "store", f"its store did not answer: {error.reason}"
         if held.size is not None and stored.size != held.size:
             return "size", f"its object has {stored.size} bytes instead of {held.size}"
         if None not in (held.crc64nvme, stored.crc64nvme) and held.crc64nvme != stored.crc64nvme:
             return "checksum", "its object has other bytes (CRC-64/NVME)"
         return None
 
-    async def _give_up(self, held: Held, what: str, detail: str) -> str:
+    async def _give_up(self, held: Held, what: str, detail: str) -> str | None:
+        """What was done; empty: nothing, since it cannot be decided now. None: the location was
+        gone already."""
         if what == "store":  # says nothing of the bytes
             return ""
-        spare = await self._has_spare(held)
-        done = await self._catalog.give_up_location(held, f"{held.store}: {detail}", spare=spare)
-        if spare and done:
-            await self._removals.carry_out_due()
-        if done:
-            log.error("image damaged", image=held.image_id, store=held.store, key=held.key,
-                      reason=detail, done=done)  # fmt: skip
+        try:
+            spare = await self._spare(held)
+            if spare is None:
+                failure = wrong_bytes("fsck", detail)
+                await self._catalog.condemn(held.image_id, held.store, held.key, failure)
+                done = "image deactivated"
+            elif not spare.own:  # to be copied here: that is a scrub's work
+                return ""
+            elif await self._catalog.drop_location(held):
+                await self._removals.carry_out_due()
+                done = "location dropped"
+            else:
+                return None
+        except StoreError:
+            return ""
+        except (NotFound, BadTransition):
+            return None
+        log.error("stored bytes are not right", image=held.image_id, store=held.store,
+                  key=held.key, error=detail, done=done)  # fmt: skip
         return done
 
-    async def _has_spare(self, held: Held) -> bool:
-        """Whether another location of the image has all of its bytes."""
-        others = await self._catalog.own_locations(0, limit=_PAGE, image_id=held.image_id)
-        for other in others:
-            if other.id != held.id and await self._wrong(other) is None:
-                return True
-        return False
+    async def _spare(self, held: Held) -> Location | None:
+        """Another location of the image that has all of its bytes, one of ours if there is one.
+        NotFound; StoreError: that cannot be told now."""
+        image = await self._catalog.get_image(held.image_id, _ADMIN)
+        unsure: StoreError | None = None
+        for other in sorted(image.locations, key=lambda one: not one.own):
+            if (other.store, other.key) == (held.store, held.key):
+                continue
+            try:
+                if await self._wrong(replace(held, store=other.store, key=other.key)) is None:
+                    return other
+            except StoreError as error:
+                unsure = error
+        if unsure is not None:
+            raise unsure
+        return None
 
     async def _catalogs_own(self, repair: bool) -> AsyncIterator[Finding]:
         flaws = await self._catalog.flaws(older_than=self._grace)
@@ -233,7 +300,7 @@ class Checking:
             if any(flaw.what == "lease" for flaw in flaws):
                 await self._reaping.reap()
             for flaw in flaws:
-                await self._catalog.mend(flaw)
+                await self._catalog.mend(flaw, broken=self._reaping.broken)
             await self._removals.carry_out_due()
             left = set(await self._catalog.flaws(older_than=self._grace))
         for flaw in flaws:
@@ -245,8 +312,15 @@ class Checking:
             for image_id in ids:
                 flaw = Flaw("copies", image_id, "an image whose row differs from its tables")
                 if repair:
-                    await self._catalog.mend(flaw)
+                    await self._catalog.mend(flaw, broken=self._reaping.broken)
                 yield Finding(flaw.what, image_id, flaw.detail, done="mended" if repair else "")
 
     def _is_old(self, moment: float | None) -> bool:
         return moment is None or moment <= time.time() - self._grace
+
+
+def _shows(store: Store, entry: Listed, held: Held) -> bool:
+    """Whether the list says all that could be asked of the object, and it is right."""
+    if entry.size != held.size:
+        return False
+    return entry.md5 == held.md5 if entry.md5 is not None else store.can.part_checksum is None

@@ -1,22 +1,24 @@
 """Bytes out: who may have them, from which location, and that they are the right ones."""
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 
 from awscrt.checksums import crc64nvme
 
-from tidegate import telemetry
 from tidegate.catalog.base import Catalog, Viewer
 from tidegate.domain.errors import NoData, ObjectChanged, StoreBroke, StoreDown, StoreError
 from tidegate.domain.image import Image, Location
 from tidegate.domain.policy import Caller, Policy
 from tidegate.domain.status import Status
+from tidegate.services.cache import Cache
 from tidegate.services.watching import Watch, deactivated
 from tidegate.settings import Downloads as DownloadSettings
 from tidegate.stores.base import Reading, Store
+from tidegate.stores.cache import Filling, Held
 from tidegate.telemetry import log
-from tidegate.transfer.download import Receiving
+from tidegate.transfer.download import Readable, Receiving
 from tidegate.transfer.memory import Arena
 
 _READABLE = frozenset({Status.ACTIVE, Status.DEACTIVATED})
@@ -31,12 +33,14 @@ class Downloads:
         *,
         settings: DownloadSettings,
         arena: Arena,
+        cache: Cache | None = None,
     ) -> None:
         self._catalog = catalog
         self._stores = stores
         self._policy = policy
         self._settings = settings
         self._arena = arena
+        self._cache = cache
         self.watch = Watch(catalog)
 
     async def find(self, caller: Caller, image_id: str) -> Image:
@@ -80,11 +84,21 @@ class Downloads:
         """Whether these bytes are checked against the catalog on their way out."""
         return self._settings.verify and self._crc(image, start, stop) is not None
 
-    def direct(
+    def near(
         self, image: Image, start: int, stop: int
+    ) -> AbstractAsyncContextManager[Held | Filling | None]:
+        """The cached copy, or the one to be made, for ``direct`` and ``blocks`` within."""
+        return nullcontext() if self._cache is None else self._cache.near(image, start, stop)
+
+    def direct(
+        self, image: Image, start: int, stop: int, near: Held | Filling | None
     ) -> AbstractAsyncContextManager[Reading] | None:
-        """A reading whose descriptor can be used, where one location offers that and nothing
-        is to be verified."""
+        """A reading whose descriptor can be used, where one location (or the cache) offers that
+        and nothing is to be verified or copied."""
+        if isinstance(near, Filling):
+            return None
+        if near is not None:
+            return None if self.verifies(image, start, stop) else near.read("", start, stop)
         if not self.verifies(image, start, stop) and len(image.locations) == 1 and start < stop:
             store, location = self._sources(image)[0]
             if store.can.zero_copy:
@@ -94,31 +108,53 @@ class Downloads:
 
     @asynccontextmanager
     async def blocks(
-        self, image: Image, start: int, stop: int, size: int
+        self, image: Image, start: int, stop: int, size: int, near: Held | Filling | None
     ) -> AsyncIterator[AsyncIterator[memoryview]]:
         """Bytes [start, stop) of ``size``. The first block is at hand when this is entered, so
-        that a store which cannot serve fails here; of several locations the next is tried.
+        that a store which cannot serve fails here; of several locations the next is tried, and
+        the cached copy is the first.
 
         StoreError, also in the middle; a whole body with a wrong byte never ends regularly.
         """
         if start == stop:
             yield _nothing()
             return
-        sources = self._sources(image)
-        for number, (store, location) in enumerate(sources, 1):
-            receiving = Receiving(store, location.key, start, stop, size=size, arena=self._arena)
+        sources = self._readable(image, near)
+        for number, (source, key) in enumerate(sources, 1):
+            receiving = Receiving(source, key, start, stop, size=size, arena=self._arena)
             async with receiving.blocks() as blocks:
-                checked = self._checked(image, store.id, blocks, start, stop)
+                checked = self._checked(image, source.id, blocks, start, stop)
+                if isinstance(source, Held):
+                    checked = _dropping(checked, source)
+                elif isinstance(near, Filling):
+                    checked = _copied(checked, near)
                 try:
                     first = await anext(checked)
                 except StoreError as error:
-                    log.error("location not readable", image=image.id, store=store.id,
+                    log.error("location not readable", image=image.id, store=source.id,
                               error=error.message)  # fmt: skip
                     if number == len(sources):
                         raise
                     continue
                 yield _chain(first, checked)
                 return
+
+    async def into_cache(self, image: Image, filling: Filling) -> None:
+        """Read the whole image for nothing but its cached copy, and see that made. StoreError."""
+        size = image.size or 0
+        async with self.blocks(image, 0, size, size, filling) as blocks:
+            async for _ in blocks:
+                pass
+        if filling.finished is not None:
+            await asyncio.wrap_future(filling.finished)
+
+    def _readable(self, image: Image, near: Held | Filling | None) -> list[tuple[Readable, str]]:
+        if not isinstance(near, Held):
+            return [(store, location.key) for store, location in self._sources(image)]
+        try:
+            return [(near, ""), *self._readable(image, None)]
+        except StoreDown:  # its store is not configured on this node
+            return [(near, "")]
 
     def _sources(self, image: Image) -> list[tuple[Store, Location]]:
         found = [
@@ -146,7 +182,6 @@ class Downloads:
                 # before the last block leaves: a wrong body must not end well
                 if left == 0 and crc != expected:
                     raise ObjectChanged(store, "the bytes are not the ones that were uploaded")
-            telemetry.BYTES_OUT.inc(len(block))
             yield block
 
     async def _why(self, image_id: str) -> str:
@@ -159,6 +194,27 @@ class Downloads:
 async def _nothing() -> AsyncIterator[memoryview]:
     return
     yield
+
+
+async def _dropping(blocks: AsyncIterator[memoryview], held: Held) -> AsyncIterator[memoryview]:
+    """The blocks of a cached copy, which is removed if they are not the right ones."""
+    try:
+        async for block in blocks:
+            yield block
+    except StoreError:
+        await held.damaged()
+        raise
+
+
+async def _copied(blocks: AsyncIterator[memoryview], filling: Filling) -> AsyncIterator[memoryview]:
+    """The blocks, written to the copy while they are sent."""
+    async for block in blocks:
+        written = asyncio.wrap_future(filling.write(block))
+        try:
+            yield block
+        finally:
+            await asyncio.wait([written])
+    filling.finish()
 
 
 async def _chain(first: memoryview, rest: AsyncIterator[memoryview]) -> AsyncIterator[memoryview]:

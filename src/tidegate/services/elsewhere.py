@@ -23,10 +23,10 @@ from tidegate.domain.errors import (
     StoreError,
     TidegateError,
 )
-from tidegate.domain.image import CONTAINER_FORMATS, DISK_FORMATS
 from tidegate.domain.importing import Method
 from tidegate.domain.task import Task
 from tidegate.services.images import property_name
+from tidegate.settings import ImageFormat
 from tidegate.stores.base import Store
 from tidegate.stores.http import HttpStore
 
@@ -58,9 +58,13 @@ class RemoteImage:
 class Elsewhere:
     """``regions`` are URLs by name."""
 
-    def __init__(self, remote: HttpStore, regions: Mapping[str, str]) -> None:
+    def __init__(self, remote: HttpStore, regions: Mapping[str, str], formats: ImageFormat) -> None:
         self._remote = remote
         self._regions = regions
+        self._formats = {
+            "disk_format": formats.disk_formats,
+            "container_format": formats.container_formats,
+        }
         self._tokens: OrderedDict[str, str] = OrderedDict()
 
     def check(self, method: Mapping[str, object]) -> None:
@@ -106,11 +110,39 @@ class Elsewhere:
             raise SourceBroke("The source is not reachable.") from error
         except ValueError as error:
             raise SourceBroke(_STRANGE) from error
-        return _image(store, url, found)
+        return self._image(store, url, found)
 
     def _url(self, region: str, image_id: str) -> str:
         base = self._regions[region].rstrip("/").removesuffix("/v2")
         return f"{base}/v2/images/{image_id}"
+
+    def _image(self, store: Store, url: str, found: Any) -> RemoteImage:
+        if not isinstance(found, dict):
+            raise SourceBroke(_STRANGE)
+        if found.get("status") != "active":
+            raise SourceBroke("The remote image is not active.")
+        size = found.get("size")
+        texts = {name: value for name, value in found.items() if isinstance(value, str)}
+        digests = {
+            "md5": texts.get("checksum"),
+            texts.get("os_hash_algo"): texts.get("os_hash_value"),
+        }
+        return RemoteImage(
+            store,
+            f"{url}/file",
+            size if isinstance(size, int) and size >= 0 else None,
+            {name: value.lower() for name, value in digests.items() if name and value},
+            {
+                name: texts[name]
+                for name, known in self._formats.items()
+                if texts.get(name) in known
+            },
+            {
+                name: value
+                for name, value in texts.items()
+                if name.startswith(COPIED) and _may_be_property(name)
+            },
+        )
 
 
 async def _read(store: Store, url: str) -> bytes:
@@ -122,29 +154,6 @@ async def _read(store: Store, url: str) -> bytes:
     if came > MAX_RECORD:
         raise ValueError("too long")
     return bytes(room[:came])
-
-
-def _image(store: Store, url: str, found: Any) -> RemoteImage:
-    if not isinstance(found, dict):
-        raise SourceBroke(_STRANGE)
-    if found.get("status") != "active":
-        raise SourceBroke("The remote image is not active.")
-    size = found.get("size")
-    formats = {"disk_format": DISK_FORMATS, "container_format": CONTAINER_FORMATS}
-    texts = {name: value for name, value in found.items() if isinstance(value, str)}
-    digests = {"md5": texts.get("checksum"), texts.get("os_hash_algo"): texts.get("os_hash_value")}
-    return RemoteImage(
-        store,
-        f"{url}/file",
-        size if isinstance(size, int) and size >= 0 else None,
-        {name: value.lower() for name, value in digests.items() if name and value},
-        {name: texts[name] for name, known in formats.items() if texts.get(name) in known},
-        {
-            name: value
-            for name, value in texts.items()
-            if name.startswith(COPIED) and _may_be_property(name)
-        },
-    )
 
 
 def _may_be_property(name: str) -> bool:

@@ -16,6 +16,8 @@ from tidegate.domain.errors import (
     StoreError,
     TidegateError,
     TooLarge,
+    UnsafeFormat,
+    WrongFormat,
 )
 from tidegate.domain.status import GONE
 from tidegate.domain.upload import Failure
@@ -30,6 +32,8 @@ def failure_of(error: BaseException, where: str, request_id: str | None) -> Fail
         (DigestMismatch, "digest_mismatch"),
         (SourceBroke, "source"),
         (TooLarge, "too_large"),
+        (WrongFormat, "wrong_format"),
+        (UnsafeFormat, "unsafe_format"),
         (StoreError, "store"),
         (CatalogDown, "catalog"),
         (asyncio.CancelledError, "drained"),

@@ -21,8 +21,11 @@ from tidegate.domain.errors import (
 )
 from tidegate.domain.image import Image, Visibility
 from tidegate.domain.policy import Caller, Policy
+from tidegate.domain.quota import UNLIMITED
 from tidegate.domain.status import FORMATS_OPEN, Status
+from tidegate.domain.task import Task
 from tidegate.services.locations import Locations, LocationsEdit, NewLocation
+from tidegate.services.quotas import ProjectQuotas
 from tidegate.services.removals import Removals
 from tidegate.settings import Quotas
 from tidegate.telemetry import log
@@ -37,7 +40,8 @@ _VISIBILITY_RULES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewImage:
-    """What a caller says of a new image; every value is of the right type already.
+    """What a caller says of a new image; every value is of the right type already. A tag that is
+    given twice counts twice, and is kept once.
 
     ``owner`` counts only with ``owner_given``. ``fields`` are plain columns (name, formats, …).
     ``size`` and ``checksum`` are what the client announces of data to come. ``location`` is a
@@ -86,6 +90,7 @@ class Images:
         *,
         quotas: Quotas,
         delayed: bool = False,
+        projects: ProjectQuotas | None = None,
     ) -> None:
         self._catalog = catalog
         self._policy = policy
@@ -93,6 +98,7 @@ class Images:
         self._removals = removals
         self._quotas = quotas
         self._delayed = delayed
+        self._projects = projects or ProjectQuotas(quotas)
 
     async def show(self, caller: Caller, image_id: str) -> Image:
         image = await self._catalog.get_image(image_id, _viewer(caller))
@@ -122,15 +128,19 @@ class Images:
     async def page(self, caller: Caller, query: ImageQuery) -> Page:
         """``query.viewer`` is replaced by the caller's."""
         self._policy.require(caller, "get_images")
+        for column in (*(one.column for one in query.conditions), *(one[0] for one in query.sort)):
+            kind, _, name = column.partition(":")
+            if kind == "property" and not self._policy.allows_property(caller, "read", name):
+                raise Invalid(f"Images cannot be chosen by the property {name}.")
         found = await self._catalog.list_images(replace(query, viewer=_viewer(caller)))
         more = 0 < query.limit <= len(found)
         seen = tuple(image for image in found if self._policy.allows(caller, "get_image", image))
         return Page(seen, found[-1].id if more else None)
 
-    async def create(self, caller: Caller, new: NewImage) -> Image:
-        """Born queued; active when it is empty or comes with a location. Forbidden, Invalid,
-        TooLarge, LocationRefused, NotFound (the location's data), Conflict; nothing is made
-        then."""
+    async def create(self, caller: Caller, new: NewImage, *, task: Task | None = None) -> Image:
+        """Born queued, with the ``task`` that fills it if there is one; active when it is empty or
+        comes with a location. Forbidden, Invalid, TooLarge, LocationRefused, NotFound (the
+        location's data), Conflict; nothing is made then."""
         image = self.check(caller, new)
         if new.location is not None:
             self._policy.require(caller, "set_image_location", image)
@@ -148,7 +158,8 @@ class Images:
             image = image._replace(status=Status.ACTIVE, size=0)
         else:
             image = image._replace(declared_size=new.size, declared_checksum=new.checksum)
-        created = await self._catalog.create_image(image)
+        allowance = await self._projects.of(image.owner)
+        created = await self._catalog.create_image(image, task=task, allowance=allowance)
         log.info("image created", image=created.id, status=created.status)
         return created
 
@@ -168,6 +179,8 @@ class Images:
             raise Forbidden(f"You are not permitted to create images owned by {owner!r}.")
         self._policy.require(caller, "add_image", image)
         self._check_visibility(caller, image, new.visibility)
+        for name in new.properties:
+            self._policy.require_property(caller, "create", name)
         for action in actions:
             self._policy.require(caller, action, image)
         self._check_quotas(image)
@@ -181,22 +194,40 @@ class Images:
         *,
         fields: Mapping[str, object] | None = None,
         only_in: frozenset[Status] | None = None,
+        task: Task | None = None,
     ) -> Image:
         """Apply all of the edits in order, or none. ``fields`` are columns that API v1 alone
         writes (``declared_size``, ``virtual_size``, …), and ``only_in`` the statuses in which it
         does: formats may then change in each of them, and an admin may change what is gone.
-        NotFound, Forbidden, Conflict, Invalid, TooLarge, LocationRefused, StoreError."""
-        any_status = only_in is not None
-        image = await (self.show_v1 if any_status else self.show)(caller, image_id)
-        if not edits and not any_status:
+        ``task`` is to fill the image. NotFound, Forbidden, Conflict, Invalid, TooLarge,
+        LocationRefused, StoreError."""
+        image = await (self.show if only_in is None else self.show_v1)(caller, image_id)
+        if not edits and only_in is None:
             return image
-        change = _Draft(image, any_status=any_status)
+        change = await self.judge(caller, image, edits, fields=fields, only_in=only_in)
+        changed, removals = await self._catalog.change_image(image_id, change, task=task)
+        await self._removals.carry_out(removals)
+        return changed._replace(member_status=image.member_status)
+
+    async def judge(
+        self,
+        caller: Caller,
+        image: Image,
+        edits: Sequence[Edit | LocationsEdit],
+        *,
+        fields: Mapping[str, object] | None = None,
+        only_in: frozenset[Status] | None = None,
+    ) -> ImageChange:
+        """The ``change`` that the caller may make of the image, not made yet."""
+        any_status = only_in is not None
+        change = _Draft(self.readable(caller, image), any_status=any_status)
         located = [edit for edit in edits if isinstance(edit, LocationsEdit)]
         if len(located) < len(edits) or any_status:
             self._policy.require(caller, "modify_image", image)
         for edit in edits:
             if isinstance(edit, Edit):
                 self._check_edit(caller, image, edit)
+                self._check_property(caller, change, edit)
                 change.apply(edit)
         if 0 <= self._quotas.tags < len(change.tags or ()):
             raise TooLarge(
@@ -206,24 +237,23 @@ class Images:
         locations = [
             step for edit in located for step in await self._locations.steps(caller, image, edit)
         ]
-        changed, removals = await self._catalog.change_image(
-            image_id,
-            ImageChange(
-                fields={**change.fields, **(fields or {})},
-                put=change.put,
-                drop=frozenset(change.drop),
-                tags=change.tags,
-                only_in=FORMATS_OPEN if change.formats_bound else only_in,
-                max_properties=self._quotas.properties,
-                locations=locations,
-            ),
+        return ImageChange(
+            fields={**change.fields, **(fields or {})},
+            put=change.put,
+            drop=frozenset(change.drop),
+            tags=change.tags,
+            only_in=FORMATS_OPEN if change.formats_bound else only_in,
+            max_properties=self._quotas.properties,
+            locations=locations,
+            allowance=await self._projects.of(image.owner) if locations else UNLIMITED,
         )
-        await self._removals.carry_out(removals)
-        return changed._replace(member_status=image.member_status)
 
     async def set_tag(self, caller: Caller, image_id: str, tag: str) -> None:
+        """NotFound, Forbidden, Invalid, TooLarge."""
         image = await self.show(caller, image_id)
         self._policy.require(caller, "modify_image", image)
+        if len(tag) > MAX_NAME or "\0" in tag:
+            raise Invalid(f"A tag has at most {MAX_NAME} characters, and none of them is NUL.")
         await self._catalog.set_tag(image_id, tag, limit=self._quotas.tags)
 
     async def drop_tag(self, caller: Caller, image_id: str, tag: str) -> None:
@@ -239,6 +269,10 @@ class Images:
         removals = await self._catalog.delete_image(image_id, delayed=self._delayed)
         log.info("image deleted", image=image_id, was=image.status)
         await self._removals.carry_out(removals)
+
+    def readable(self, caller: Caller, image: Image) -> Image:
+        """To be shown: without the properties that the caller may not read."""
+        return self._policy.readable(caller, image)
 
     def _check_visibility(self, caller: Caller, image: Image, wanted: Visibility) -> None:
         rule = _VISIBILITY_RULES.get(wanted)
@@ -262,6 +296,20 @@ class Images:
             raise Forbidden("Owner can't be updated by non admin.")
         if edit.name == "visibility" and edit.op != "remove":
             self._check_visibility(caller, image, Visibility(edit.value))
+
+    def _check_property(self, caller: Caller, change: "_Draft", edit: Edit) -> None:
+        if edit.name == "tags" or edit.name in BASE_FIELDS:
+            return
+        if not self._policy.allows_property(caller, "read", edit.name):
+            needed = ["create", "update"]  # whether it is there or not, which is not told
+        elif not change.has(edit.name):
+            needed = ["create"]
+        elif edit.op == "remove":
+            needed = ["delete"]
+        else:
+            needed = [] if change.value(edit.name) == edit.value else ["update"]
+        for operation in needed:
+            self._policy.require_property(caller, operation, edit.name)
 
 
 def need_formats(image: Image) -> None:
@@ -292,7 +340,7 @@ class _Draft:
         if edit.name == "tags" or edit.name in BASE_FIELDS:
             self._apply_base(edit)
             return
-        there = self._has(edit.name)
+        there = self.has(edit.name)
         if edit.op == "create" and there:
             raise Conflict(f"Property {edit.name} already present.")
         if edit.op in ("replace", "remove") and not there:
@@ -304,10 +352,14 @@ class _Draft:
             self.drop.discard(edit.name)
             self.put[edit.name] = edit.value
 
-    def _has(self, name: str) -> bool:
+    def has(self, name: str) -> bool:
         if name in self.put:
             return True
         return name in self._image.properties and name not in self.drop
+
+    def value(self, name: str) -> str | None:
+        """Of a property that is there."""
+        return self.put[name] if name in self.put else self._image.properties[name]
 
     def _apply_base(self, edit: Edit) -> None:
         if edit.op == "remove":
@@ -315,7 +367,7 @@ class _Draft:
         if edit.op == "create":
             raise Conflict(f"Property {edit.name} already present.")
         if edit.name == "tags":
-            self.tags = tuple(dict.fromkeys(edit.value))
+            self.tags = tuple(edit.value)
             return
         closed = self._image.status not in FORMATS_OPEN and not self._any_status
         if edit.name.endswith("_format") and closed:

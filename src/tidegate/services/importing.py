@@ -42,6 +42,8 @@ from tidegate.services.watching import deactivated
 from tidegate.stores.base import Store
 from tidegate.stores.http import HttpStore
 from tidegate.transfer.fetching import Fetching
+from tidegate.transfer.memory import Arena
+from tidegate.transfer.whole import inspect_stored
 
 _EVERYBODY = Viewer(admin=True)
 _DELETED = "Image has been deleted, aborting import."
@@ -84,6 +86,7 @@ class Importing:
         *,
         elsewhere: Elsewhere,
         remote: HttpStore,
+        arena: Arena,
         max_properties: int,
         patience: float,
     ) -> None:
@@ -92,6 +95,7 @@ class Importing:
         self._uploads = uploads
         self._elsewhere = elsewhere
         self._remote = remote
+        self._arena = arena
         self._max_properties = max_properties
         self._patience = patience
 
@@ -160,8 +164,8 @@ class Importing:
             raise Conflict("A copy was lost." if failure is None else failure.message)
         staged = await staged_attempt(self._catalog, order.image_id)
         if staged is not None and staged.store == store_id:
-            await self._check_staged(staged)
-            await self._catalog.publish_staged(task, staged.id)
+            virtual_size = await self._check_staged(image, staged)
+            await self._catalog.publish_staged(task, staged.id, virtual_size=virtual_size)
             kill_point("staged_published")
             return
         async with self._source(task, order, image, staged) as (source, expected):
@@ -175,6 +179,7 @@ class Importing:
                 start=partial(
                     self._catalog.start_copy, task=task, deactivated=task.caller.is_admin
                 ),
+                owner=image.owner,
                 broken=Event.BREAK,  # of the attempt; the image is the task's
                 stopped=Event.BREAK,
                 request_id=task.request_id,
@@ -234,8 +239,9 @@ class Importing:
             digests = {name: one for name, one in there.digests.items() if _can_compute(name)}
             yield source, Expected(length=source.size, size=there.size, digests=digests)
 
-    async def _check_staged(self, staged: Upload) -> None:
-        """ObjectMissing, ObjectChanged: what lies there is not what was staged."""
+    async def _check_staged(self, image: Image, staged: Upload) -> int | None:
+        """Its virtual size. ObjectMissing, ObjectChanged: what lies there is not what was staged.
+        WrongFormat, UnsafeFormat: nobody looked into it before."""
         store = self._stores.get(staged.store)
         if store is None:
             raise StoreDown(staged.store, "it is not configured on this node")
@@ -243,6 +249,10 @@ class Importing:
         assert sent is not None
         if stored.size != sent.size or stored.crc64nvme not in (None, sent.crc64nvme):
             raise ObjectChanged(store.id, "the staged data is not what was sent")
+        inspection = self._uploads.inspection(image)
+        if inspection is None:
+            return None
+        return await inspect_stored(inspection, store, staged.key, sent.size, arena=self._arena)
 
     async def _ended_copies(self, task: Task, order: _Order) -> list[Upload]:
         """This task's, oldest first, once none of them is open."""

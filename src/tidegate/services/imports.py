@@ -7,7 +7,7 @@ is done), failed (so is the task), never begun (it begins), or still held by a d
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any
 from uuid import uuid4
@@ -34,7 +34,7 @@ from tidegate.domain.upload import OPEN, Upload, UploadState
 from tidegate.killpoints import kill_point
 from tidegate.services.images import BASE_FIELDS, Images, NewImage
 from tidegate.services.removals import Removals
-from tidegate.services.tasks import Holding, Tasks, Work
+from tidegate.services.tasks import Holding, Tasks, Work, new_task
 from tidegate.services.uploads import Expected, Uploads
 from tidegate.settings import Locations as LocationSettings
 from tidegate.stores.http import HttpStore
@@ -118,16 +118,25 @@ class Imports:
             raise Invalid(f"Denying attempt to upload image larger than {self._max_size} bytes.")
 
     async def copy(
-        self, caller: Caller, image: Image, url: str, *, store_id: str | None, request_id: str
-    ) -> Task:
-        """Fill a queued image from ``url``, which was checked before, as a task."""
+        self,
+        caller: Caller,
+        image_id: str,
+        url: str,
+        write: Callable[[Task], Awaitable[Image]],
+        *,
+        store_id: str | None,
+        request_id: str,
+    ) -> Image:
+        """Fill a queued image from ``url``, which was checked before, as a task; ``write`` makes
+        or changes the image and writes down the task, in one."""
         given: dict[str, object] = {"copy_from": url}
         if store_id is not None:
             given["store"] = store_id
+        task = new_task(caller, TaskType.COPY_FROM, given, image_id=image_id, request_id=request_id)
         kill_point("before_task")
-        return await self._tasks.add(
-            caller, TaskType.COPY_FROM, given, image_id=image.id, request_id=request_id
-        )
+        image = await write(task)
+        self._tasks.added(task)
+        return image
 
     async def add_import(
         self, caller: Caller, given: Mapping[str, Any], *, request_id: str
@@ -192,7 +201,8 @@ class Imports:
         kill_point("task_image_named")
         try:
             with suppress(Conflict):  # made by a former holder
-                await self._images.create(holding.task.caller, _new_image(image_id, properties))
+                caller = self._policy.judged(holding.task.caller)
+                await self._images.create(caller, _new_image(image_id, properties))
             kill_point("task_image_made")
             await self._fill(holding, image_id, str(given["import_from"]), store_id=None)
         except (Busy, CatalogDown):
@@ -220,7 +230,7 @@ class Imports:
         async with Fetching(self._remote, url, patience=self._patience) as source:
             holding.progress = lambda: f"Copied {source.received // 2**20} MiB"
             await self._uploads.upload(
-                task.caller,
+                self._policy.judged(task.caller),
                 image_id,
                 source,
                 Expected(length=source.size),

@@ -18,9 +18,13 @@ from tidegate.domain.errors import (
 from tidegate.domain.image import Image, Location
 from tidegate.domain.policy import Caller, Policy
 from tidegate.domain.status import Status
+from tidegate.services.vouching import check_vouched
 from tidegate.settings import Locations as Settings
 from tidegate.stores.base import Store
 from tidegate.stores.http import HttpStore
+
+NOWHERE = -2
+"""The index of a place that is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +39,9 @@ class NewLocation:
 @dataclass(frozen=True, slots=True)
 class LocationsEdit:
     """One step at the locations: ``add`` at ``index`` (None: the end), ``replace`` all by
-    ``values``, or ``remove`` the one at ``index`` (−1: the last). ``size`` is what the client
-    declared, in bytes. ``by_header``: API v1's way, which needs no shown locations."""
+    ``values``, or ``remove`` the one at ``index`` (−1: the last; NOWHERE is refused). ``size`` is
+    what the client declared, in bytes. ``by_header``: API v1's way, which needs no shown
+    locations."""
 
     op: str
     index: int | None = None
@@ -46,7 +51,8 @@ class LocationsEdit:
 
 
 class Locations:
-    """``limit``: locations of one image (negative: none)."""
+    """``limit``: locations of one image (negative: none). ``algorithm``: the one by which clients
+    vouch for data (None: any)."""
 
     def __init__(
         self,
@@ -57,6 +63,7 @@ class Locations:
         settings: Settings,
         limit: int,
         max_size: int,
+        algorithm: str | None = None,
     ) -> None:
         self._stores = stores
         self._policy = policy
@@ -64,6 +71,7 @@ class Locations:
         self._settings = settings
         self._limit = limit
         self._max_size = max_size
+        self._algorithm = algorithm
 
     def shown(self, caller: Caller, image: Image) -> list[tuple[str, Mapping[str, Any]]]:
         """URL and metadata of each location, for those who may see them; none of them holds a
@@ -72,8 +80,15 @@ class Locations:
             return []
         if not self._policy.allows(caller, "get_image_location", image):
             return []
+        return self.places(image)
+
+    def places(self, image: Image) -> list[tuple[str, Mapping[str, Any]]]:
+        """As ``shown``, whoever asks."""
         return [
-            (self._stores[location.store].url(location.key), location.metadata)
+            (
+                self._stores[location.store].url(location.key),
+                {**location.metadata, "store": location.store},
+            )
             for location in image.locations
             if location.store in self._stores
         ]
@@ -98,12 +113,13 @@ class Locations:
     async def register(
         self, new: NewLocation, *, declared: int | None, by_header: bool = False
     ) -> tuple[Location, int]:
-        """The location, judged but not read, and its size in bytes. NotFound: ``by_header``, and
-        there is nothing at it."""
+        """The location, judged but not read, and its size in bytes. ``declared`` is believed
+        ``by_header``; else the source is asked, and has to say the same. NotFound: ``by_header``,
+        and there is nothing at it."""
         if not new.url:
             raise Invalid("External source should not be empty")
         self._remote.check(new.url)
-        size = declared
+        size = declared if by_header else None
         if size is None:
             try:
                 size = (await self._remote.look(new.url)).size
@@ -111,6 +127,11 @@ class Locations:
                 if by_header and isinstance(error, ObjectMissing):
                     raise NotFound(f"External source not found: {error.reason}.") from error
                 raise Invalid(f"Invalid location: {error.reason}.") from error
+        if not by_header:
+            if not size:
+                raise Invalid("Invalid location: the source has no data, or does not say how long.")
+            if declared not in (None, size):
+                raise Invalid(f"Invalid location: it has {size} bytes, and the image {declared}.")
         if size is None:
             raise StoreBroke(self._remote.id, "the source does not say how long the data is")
         if size > self._max_size:
@@ -124,8 +145,10 @@ class Locations:
             raise Conflict(
                 f"It's not allowed to replace locations if image status is {image.status}."
             )
+        check_vouched(image, [value.learnt for value in values], self._algorithm)
+        known = (place for place in image.locations if place.store in self._stores)
         shown = self.shown(caller, image)
-        by_url = {url: place for (url, _), place in zip(shown, image.locations, strict=False)}
+        by_url = {url: place for (url, _), place in zip(shown, known, strict=False)}
         if sorted(value.url for value in values) != sorted(by_url):
             raise Invalid("Original locations is not empty: remove them before setting others.")
         return [
@@ -135,10 +158,16 @@ class Locations:
 
     async def _added(self, caller: Caller, image: Image, edit: LocationsEdit) -> list[LocationEdit]:
         if image.status not in (Status.QUEUED, Status.ACTIVE):
-            raise Conflict(f"It's not allowed to add locations if image status is {image.status}.")
-        refill = image.status is Status.QUEUED and image.was_active
-        if refill and not (caller.is_admin or self._settings.allow_refill):
+            raise Conflict(
+                f"It's not allowed to {edit.op} locations if image status is {image.status}."
+            )
+        may_refill = caller.is_admin or self._settings.allow_refill
+        if image.status is Status.QUEUED and image.was_active and not may_refill:
             raise Conflict("The image was active before; its data cannot be replaced.")
+        if not edit.by_header:
+            check_vouched(image, [value.learnt for value in edit.values], self._algorithm)
+        if edit.index == NOWHERE:
+            raise Invalid("Invalid position for adding a location.")
         steps: list[LocationEdit] = []
         known = image.size if edit.size is None else edit.size
         for at, value in enumerate(edit.values):
@@ -148,6 +177,7 @@ class Locations:
                     location=location,
                     position=None if edit.index is None else edit.index + at,
                     limit=self._limit,
+                    refill=may_refill,
                     learnt={**value.learnt, "size": known},
                 )
             )

@@ -34,10 +34,14 @@ class Members:
         return self._seen(caller, image, await self._catalog.members_of(image_id))
 
     async def show(self, caller: Caller, image_id: str, project: str) -> Member:
-        """NotFound, Forbidden."""
-        image = await self._shared(caller, image_id, "list")
-        self._policy.require(caller, "get_member", image, member=project)
-        return await self._one(caller, image, project)
+        """NotFound, also where the image is not shared."""
+        image = await self._visible(caller, image_id)
+        if image.visibility is not Visibility.SHARED:
+            raise NotFound(f"Image {image_id} has no members: only shared images have.")
+        member = await self._one(caller, image, project)
+        if not self._policy.allows(caller, "get_member", image, member=project):
+            raise _no_such_member(image_id, project)
+        return member
 
     async def invite(self, caller: Caller, image_id: str, project: str) -> Member:
         """NotFound, Forbidden, Invalid, Conflict, TooLarge."""
@@ -105,11 +109,15 @@ class Members:
         viewer = Viewer(project=caller.project, admin=caller.is_admin)
         return await self._catalog.shared_with(project, viewer)
 
-    async def _shared(self, caller: Caller, image_id: str, word: str) -> Image:
+    async def _visible(self, caller: Caller, image_id: str) -> Image:
         viewer = Viewer(project=caller.project, admin=caller.is_admin)
         image = await self._catalog.get_image(image_id, viewer)
         if not self._policy.allows(caller, "get_image", image):
             raise _not_found(image_id)
+        return image
+
+    async def _shared(self, caller: Caller, image_id: str, word: str) -> Image:
+        image = await self._visible(caller, image_id)
         if image.visibility is not Visibility.SHARED:
             raise Forbidden(
                 f"Not allowed to {word} members for image {image_id}: "
@@ -154,7 +162,7 @@ class Members:
     async def _one(self, caller: Caller, image: Image, project: str) -> Member:
         member = await self._catalog.get_member(image.id, project)
         if not self._seen(caller, image, [member]):
-            raise NotFound(f"{project} not found in the member list of the image {image.id}.")
+            raise _no_such_member(image.id, project)
         return member
 
     def _seen(self, caller: Caller, image: Image, members: list[Member]) -> list[Member]:
@@ -167,6 +175,10 @@ def _invited(caller: Caller, image: Image) -> str | None:
     """The caller's project, where the image is shared with it."""
     member = image.member_status is not None and caller.project != image.owner
     return caller.project if member else None
+
+
+def _no_such_member(image_id: str, project: str) -> NotFound:
+    return NotFound(f"{project} not found in the member list of the image {image_id}.")
 
 
 def _not_found(image_id: str) -> NotFound:

@@ -50,7 +50,7 @@ class Reaping:
         self._catalog = catalog
         self._stores = stores
         self._removals = removals
-        self._broken = broken
+        self.broken = broken
         self._lease = lease
         self._node = node
 
@@ -146,7 +146,7 @@ class Reaping:
                 log.info("upload finished for a dead node", image=upload.image_id)
                 return
         failure = Failure("node_died", upload.state, "The server that took the data died.")
-        broken = Event.UNSTAGE if upload.purpose is Purpose.STAGE else self._broken
+        broken = Event.UNSTAGE if upload.purpose is Purpose.STAGE else self.broken
         await self._removals.give_up(
             upload, failure, broken, upload_id=upload.upload_id, completing=True
         )

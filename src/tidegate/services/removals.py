@@ -43,7 +43,13 @@ class Removals:
 
         A store that does not answer is asked once: its other removals stay as they are reserved.
         """
-        done, down = 0, set[str]()
+        return await self._carry_out(removals, set(), retry_in)
+
+    async def _carry_out(
+        self, removals: Iterable[Removal], down: set[str], retry_in: float | None = None
+    ) -> int:
+        """Stores in ``down`` are not asked; those that do not answer are added."""
+        done = 0
         for removal in removals:
             if removal.store in down:
                 continue
@@ -81,14 +87,15 @@ class Removals:
             telemetry.REMOVALS_WAITING.labels(store).set(waiting.get(store, 0))
 
     async def carry_out_due(self) -> int:
-        done, seen = 0, set[int]()
+        """Of all that is due; how many went. What falls due meanwhile is for the next time."""
+        done, seen, down = 0, set[int](), set[str]()
         while True:
             due = await self._catalog.due_removals(lease=self._lease, limit=_PAGE)
             new = [removal for removal in due if removal.id not in seen]
             if not new:
                 return done
             seen.update(removal.id for removal in new)
-            done += await self.carry_out(new)
+            done += await self._carry_out(new, down)
             if len(due) < _PAGE:
                 return done
 
@@ -149,7 +156,8 @@ class Removals:
 
 def _back_off(failures: int) -> float:
     """Spread, so that what failed together does not come together again."""
-    return min(RETRY_FIRST * 2.0**failures, RETRY_AT_MOST) * random.uniform(0.5, 1.0)
+    longest = RETRY_FIRST * 2.0 ** min(failures, 16)  # more than a float holds, after some days
+    return min(longest, RETRY_AT_MOST) * random.uniform(0.5, 1.0)
 
 
 def _tell(removal: Removal, error: StoreError) -> None:

@@ -54,6 +54,7 @@ class Staging:
             source,
             expected,
             start=self._catalog.start_upload,
+            owner=image.owner,
             broken=Event.UNSTAGE,
             stopped=Event.UNSTAGE,
             request_id=request_id,

@@ -116,21 +116,16 @@ class Tasks:
     ) -> Task:
         """A task that is done for this caller, with the caller's rights, as soon as may be.
         ``insert`` writes it down, where more has to be done with it."""
-        task = await (insert or self._catalog.create_task)(
-            Task(
-                id=str(uuid4()),
-                type=kind,
-                owner=caller.project,
-                user_id=caller.user,
-                roles=caller.roles,
-                input=given,
-                image_id=image_id,
-                request_id=request_id,
-            )
-        )
-        log.info("task created", task=task.id, type=kind, image=image_id, request_id=request_id)
-        self.wake.set()
+        planned = new_task(caller, kind, given, image_id=image_id, request_id=request_id)
+        task = await (insert or self._catalog.create_task)(planned)
+        self.added(task)
         return task
+
+    def added(self, task: Task) -> None:
+        """The task is in the catalog: do it."""
+        log.info("task created", task=task.id, type=task.type, image=task.image_id,
+                 request_id=task.request_id)  # fmt: skip
+        self.wake.set()
 
     # for those who do them
 
@@ -230,6 +225,27 @@ class Tasks:
             return
         # the commit may or may not have happened; saying it again is safe
         await self._catalog.end_task(task, event, keep=self._keep, result=result, message=message)
+
+
+def new_task(
+    caller: Caller,
+    kind: TaskType,
+    given: Mapping[str, object],
+    *,
+    image_id: str | None = None,
+    request_id: str | None = None,
+) -> Task:
+    """What is to be done for this caller, with the caller's rights."""
+    return Task(
+        id=str(uuid4()),
+        type=kind,
+        owner=caller.project,
+        user_id=caller.user,
+        roles=caller.roles,
+        input=given,
+        image_id=image_id,
+        request_id=request_id,
+    )
 
 
 def _viewer(caller: Caller) -> Viewer:

@@ -2,19 +2,22 @@
 
 The commit protocol, each step repeatable by whoever takes the attempt over: (1) claim: saving,
 with the attempt's row and lease; (2) begin at the store, its upload id written down before the
-first part; (3) send parts; (4) compare size and digests; (5) write down what was verified; (6)
-complete at the store, looking where its answer is ambiguous; (7) publish, guarded by the claim.
+first part; (3) send parts; (4) compare size, digests and format; (5) write down what was
+verified; (6) complete at the store, looking where its answer is ambiguous; (7) publish, guarded by
+the claim.
 """
 
 import asyncio
 import time
-from collections.abc import Awaitable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Protocol
 from uuid import uuid4
 
 from tidegate import telemetry
-from tidegate.catalog.base import Catalog, Viewer
+from tidegate.catalog.base import Catalog, ImageChange, Viewer
 from tidegate.domain.errors import (
     BadTransition,
     Busy,
@@ -32,17 +35,21 @@ from tidegate.domain.errors import (
 )
 from tidegate.domain.image import Image
 from tidegate.domain.policy import Caller, Policy
-from tidegate.domain.status import Event
+from tidegate.domain.quota import Allowance
+from tidegate.domain.status import WHEN_BROKEN, Event
 from tidegate.domain.upload import Purpose, Sent, Upload
 from tidegate.killpoints import kill_point
 from tidegate.services.failing import answer_to, failure_of
+from tidegate.services.quotas import ProjectQuotas, Rationed
 from tidegate.services.removals import Removals
 from tidegate.services.waiting import set_within
+from tidegate.settings import ImageFormat, Quotas
 from tidegate.settings import Locations as LocationSettings
 from tidegate.settings import Uploads as UploadSettings
 from tidegate.stores.base import Store
 from tidegate.telemetry import log
 from tidegate.transfer.digest import DigestPool
+from tidegate.transfer.inspect import Inspection
 from tidegate.transfer.memory import Arena
 from tidegate.transfer.parts import plan
 from tidegate.transfer.upload import Sending, Source
@@ -64,7 +71,9 @@ class Expected:
 class Start(Protocol):
     """A statement that claims the image for an attempt, and writes that down."""
 
-    def __call__(self, upload: Upload, *, lease: float) -> Awaitable[object]: ...
+    def __call__(
+        self, upload: Upload, *, lease: float, allowance: Allowance
+    ) -> Awaitable[Image]: ...
 
 
 class Uploads:
@@ -76,23 +85,27 @@ class Uploads:
         removals: Removals,
         *,
         settings: UploadSettings,
+        formats: ImageFormat,
         locations: LocationSettings,
         default_store: str,
         arena: Arena,
         digests: DigestPool,
         node: str,
+        projects: ProjectQuotas | None = None,
     ) -> None:
         self._catalog = catalog
         self._stores = stores
         self._policy = policy
         self._removals = removals
         self._settings = settings
+        self._formats = formats
         self._locations = locations
         self._default_store = default_store
         self._arena = arena
         self._digests = digests
         self._node = node
-        self._broken = Event.BREAK if settings.on_broken == "killed" else Event.RELEASE
+        self._projects = projects or ProjectQuotas(Quotas())
+        self._broken = WHEN_BROKEN[settings.on_broken]
         self._draining = False
         self._running = 0
         self._idle = asyncio.Event()
@@ -127,20 +140,22 @@ class Uploads:
         store_id: str | None = None,
         request_id: str | None = None,
         attempt: str | None = None,
+        change: ImageChange | None = None,
         repeatable: bool = False,
     ) -> Image:
         """Fill a queued image. Refusals before the claim leave it queued; from the claim on,
         whatever happens, nothing of a failed attempt stays in the store, and the image says why.
-        ``attempt`` names the attempt beforehand. ``repeatable``: its bytes can be had once more,
-        so that a stop of this server takes the image back to queued.
+        ``attempt`` names the attempt beforehand. ``change`` is made of the image with the claim,
+        or not at all. ``repeatable``: its bytes can be had once more, so that a stop of this
+        server takes the image back to queued.
 
         NotFound, Forbidden, BadTransition, Invalid, TooLarge, Busy before; ClientGone,
-        SizeMismatch, DigestMismatch, TooLarge, StoreError, Gone after.
+        SizeMismatch, DigestMismatch, TooLarge, WrongFormat, UnsafeFormat, StoreError, Gone after.
         """
         image = await self._catalog.get_image(image_id, _viewer(caller))
         self._policy.require(caller, "upload_image", image)
         self.refuse_refill(caller, image)
-        expected = with_declared(expected, image)
+        expected = with_declared(expected, image, () if change is None else change.fields)
         size = expected.length if expected.size is None else expected.size
         store = self.admit(size, store_id=store_id)
         upload = self.attempt(image_id, store, size, attempt=attempt)
@@ -148,7 +163,8 @@ class Uploads:
             upload,
             source,
             expected,
-            start=self._catalog.start_upload,
+            start=partial(self._catalog.start_upload, change=change),
+            owner=image.owner,
             request_id=request_id,
             broken=self._broken,
             stopped=Event.RELEASE if repeatable else self._broken,
@@ -184,12 +200,14 @@ class Uploads:
         expected: Expected,
         *,
         start: Start,
+        owner: str | None,
         broken: Event,
         stopped: Event,
         request_id: str | None = None,
     ) -> Image:
-        """Begin an attempt by ``start``, and bring it to its end: what it is for, or else the
-        event ``broken``; ``stopped``: with this server. Raises as ``upload``."""
+        """Begin an attempt by ``start``, within what ``owner`` may hold, and bring it to its end:
+        what it is for, or else the event ``broken``; ``stopped``: with this server. Raises as
+        ``upload``."""
         attempt, size = upload.id, upload.expected_size
         store = self._store(upload.store)
         cut = plan(
@@ -199,6 +217,11 @@ class Uploads:
             budget=self._settings.memory_budget,
             limits=store.limits,
         )
+        allowance = await self._projects.of(owner)
+        if size is None and allowance.bytes is not None:
+            source = Rationed(
+                source, lambda most: self._catalog.reserve_bytes(attempt, most, allowance)
+            )
         sending = Sending(
             source,
             store,
@@ -211,20 +234,27 @@ class Uploads:
             expected_size=expected.size,
             began=lambda upload_id: self._catalog.upload_began(attempt, upload_id),
         )
-        kill_point("before_claim")
-        await start(upload, lease=self._settings.lease)
-        kill_point("after_claim")
-        telemetry.UPLOADS_STARTED.inc()
-        with telemetry.UPLOADS_RUNNING.track_inprogress():
-            # shielded pieces go on when the request is cancelled, so the count is theirs
-            self._count(1)
-            try:
+        # shielded pieces go on when the request is cancelled, so the count is theirs
+        self._count(1)
+        try:
+            kill_point("before_claim")
+            # the formats are settled from here on
+            image = await self._claim(upload, start, allowance, stopped, request_id)
+            kill_point("after_claim")
+            telemetry.UPLOADS_STARTED.inc()
+            with telemetry.UPLOADS_RUNNING.track_inprogress():
                 return await self._claimed(
-                    upload, sending, expected, request_id, broken=broken, stopped=stopped
+                    upload,
+                    sending,
+                    expected,
+                    None if upload.purpose is Purpose.STAGE else self.inspection(image),
+                    request_id,
+                    broken=broken,
+                    stopped=stopped,
                 )
-            finally:
-                self._catalog.let_go(attempt)
-                self._count(-1)
+        finally:
+            self._catalog.let_go(attempt)
+            self._count(-1)
 
     def refuse_refill(self, caller: Caller, image: Image) -> None:
         """Conflict: the image had data once, and this caller may not give it other."""
@@ -263,14 +293,38 @@ class Uploads:
             raise StoreReadOnly(store.id, "it takes no data")
         return store
 
+    def inspection(self, image: Image) -> Inspection | None:
+        """Of the image's data; None: nobody looks into it."""
+        inspected = self._settings.check_format and image.container_format == "bare"
+        return Inspection(str(image.disk_format), self._formats) if inspected else None
+
     def _algorithms(self, expected: Expected) -> list[str]:
         return sorted({*self._settings.digests, *expected.digests})
+
+    async def _claim(
+        self,
+        upload: Upload,
+        start: Start,
+        allowance: Allowance,
+        stopped: Event,
+        request_id: str | None,
+    ) -> Image:
+        try:
+            return await start(upload, lease=self._settings.lease, allowance=allowance)
+        except asyncio.CancelledError as error:
+            # the claim may have been made, and nobody else would know before its lease is over
+            why = failure_of(error, "claim", request_id)
+            undone = self._removals.give_up(upload, why, stopped, upload_id=None, completing=False)
+            with suppress(TidegateError):
+                await asyncio.shield(undone)
+            raise
 
     async def _claimed(
         self,
         upload: Upload,
         sending: Sending,
         expected: Expected,
+        inspection: Inspection | None,
         request_id: str | None,
         *,
         broken: Event,
@@ -281,7 +335,7 @@ class Uploads:
             async with sending, asyncio.TaskGroup() as group:
                 done = asyncio.Event()
                 group.create_task(self._keep_alive(upload, sending, done))
-                image = await self._send(upload, sending, expected)
+                image = await self._send(upload, sending, expected, inspection)
                 done.set()
         except BaseException as failures:
             error = first_failure(failures)
@@ -295,13 +349,21 @@ class Uploads:
                  seconds=round(time.monotonic() - begun, 3), request_id=request_id)  # fmt: skip
         return image
 
-    async def _send(self, upload: Upload, sending: Sending, expected: Expected) -> Image:
+    async def _send(
+        self,
+        upload: Upload,
+        sending: Sending,
+        expected: Expected,
+        inspection: Inspection | None,
+    ) -> Image:
         if expected.size is not None and expected.length not in (None, expected.size):
             assert expected.length is not None
             raise SizeMismatch(expected.size, expected.length)
-        sent = await sending.run()
+        sent = await sending.run(inspection)
         sending.step = "verify"
         _verify(sent, expected)
+        if inspection is not None:
+            sent = replace(sent, virtual_size=inspection.finish(sent.size))
         kill_point("after_verify")
         sending.step = "record"
         await self._catalog.upload_completing(upload.id, sent)
@@ -379,12 +441,15 @@ def _viewer(caller: Caller) -> Viewer:
     return Viewer(project=caller.project, admin=caller.is_admin)
 
 
-def with_declared(expected: Expected, image: Image) -> Expected:
-    """Add what an earlier API v1 call announced of the data."""
+def with_declared(
+    expected: Expected, image: Image, changed: Collection[str] = frozenset()
+) -> Expected:
+    """Add what an earlier API v1 call announced of the data, where it is not ``changed``."""
     digests = dict(expected.digests)
-    if image.declared_checksum:
+    if image.declared_checksum and "declared_checksum" not in changed:
         digests.setdefault("md5", image.declared_checksum.lower())
-    size = expected.size if expected.size is not None else image.declared_size
+    announced = None if "declared_size" in changed else image.declared_size
+    size = announced if expected.size is None else expected.size
     return Expected(length=expected.length, size=size, digests=digests)
 
 

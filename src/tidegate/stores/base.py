@@ -65,6 +65,15 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
+class Listed:
+    """A finished object as a list shows it; ``md5`` (hex) is of its bytes, where the list tells."""
+
+    key: str
+    size: int
+    md5: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Unfinished:
     """An upload begun and neither completed nor aborted; ``begun`` is seconds since 1970."""
 
@@ -166,6 +175,6 @@ class Store(Protocol):
 
     def unfinished(self, prefix: str = "") -> AsyncIterator[Unfinished]: ...
 
-    def keys(self, prefix: str = "") -> AsyncIterator[tuple[str, int]]:
-        """Keys and sizes (bytes) of the finished objects whose key begins with ``prefix``, a page
-        at a time and in no order. What comes or goes meanwhile may be among them or not."""
+    def keys(self, prefix: str = "") -> AsyncIterator[Listed]:
+        """The finished objects whose key begins with ``prefix``, a page at a time and in no order.
+        What comes or goes meanwhile may be among them or not. StoreError: the list breaks off."""

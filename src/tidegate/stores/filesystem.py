@@ -32,7 +32,7 @@ from tidegate.domain.errors import (
 )
 from tidegate.killpoints import kill_point
 from tidegate.settings import FilesystemStore as FilesystemSettings
-from tidegate.stores.base import Can, Descriptor, Limits, Part, Stored, Unfinished
+from tidegate.stores.base import Can, Descriptor, Limits, Listed, Part, Stored, Unfinished
 
 T = TypeVar("T")
 
@@ -268,16 +268,17 @@ class FilesystemStore:
                     begun = await self._run(self._modified, name)
                     yield Unfinished(f"{pieces[0]}/{pieces[1]}", pieces[2], begun)
 
-    async def keys(self, prefix: str = "") -> AsyncIterator[tuple[str, int]]:
-        def files(folder: str) -> list[tuple[str, int]]:
-            found: list[tuple[str, int]] = []
+    async def keys(self, prefix: str = "") -> AsyncIterator[Listed]:
+        def files(folder: str) -> list[Listed]:
+            found: list[Listed] = []
             with suppress(FileNotFoundError, NotADirectoryError):
                 fd = os.open(folder, _FOLDER, dir_fd=self._root)
                 try:
                     for entry in os.scandir(fd):
-                        if entry.is_file(follow_symlinks=False):
-                            size = entry.stat(follow_symlinks=False).st_size
-                            found.append((f"{folder}/{entry.name}", size))
+                        with suppress(FileNotFoundError):  # removed meanwhile, and the others not
+                            if entry.is_file(follow_symlinks=False):
+                                size = entry.stat(follow_symlinks=False).st_size
+                                found.append(Listed(f"{folder}/{entry.name}", size))
                 finally:
                     os.close(fd)
             return found
@@ -285,9 +286,9 @@ class FilesystemStore:
         async for folder in self._names(self._root):
             if folder == _UNFINISHED or not _may_begin(f"{folder}/", prefix):
                 continue
-            for key, size in await self._run(files, folder):
-                if key.startswith(prefix):
-                    yield key, size
+            for entry in await self._run(files, folder):
+                if entry.key.startswith(prefix):
+                    yield entry
 
     async def _names(self, folder: int) -> AsyncIterator[str]:
         """What a folder holds, a page at a time."""

@@ -13,7 +13,7 @@ import aiohttp
 from tidegate import telemetry
 from tidegate.domain.errors import ObjectChanged, StoreBroke, StoreDown, StoreReadOnly
 from tidegate.settings import HttpStore as HttpSettings
-from tidegate.stores.base import Can, Descriptor, Limits, Part, Stored, Unfinished, Writing
+from tidegate.stores.base import Can, Descriptor, Limits, Listed, Part, Stored, Unfinished, Writing
 from tidegate.stores.fetch import Fetcher
 from tidegate.wire import BodyReader
 
@@ -97,7 +97,7 @@ class HttpStore:
         return
         yield
 
-    async def keys(self, prefix: str = "") -> AsyncIterator[tuple[str, int]]:
+    async def keys(self, prefix: str = "") -> AsyncIterator[Listed]:
         return
         yield
 

@@ -8,7 +8,7 @@ from uuid import uuid4
 from awscrt.checksums import crc64nvme
 
 from tidegate.domain.errors import BadPart, ObjectChanged, ObjectMissing, StoreBroke
-from tidegate.stores.base import Can, Descriptor, Limits, Part, Stored, Unfinished
+from tidegate.stores.base import Can, Descriptor, Limits, Listed, Part, Stored, Unfinished
 
 _LIMITS = Limits(min_part=1, max_part=2**30, max_object=2**40)
 
@@ -61,10 +61,10 @@ class MemoryStore:
             if key.startswith(prefix):
                 yield Unfinished(key, upload_id, writing.begun)
 
-    async def keys(self, prefix: str = "") -> AsyncIterator[tuple[str, int]]:
+    async def keys(self, prefix: str = "") -> AsyncIterator[Listed]:
         for key, (data, _) in list(self._objects.items()):
             if key.startswith(prefix):
-                yield key, len(data)
+                yield Listed(key, len(data))
 
     def take(self, part: Part) -> bytes:
         data = b"".join(part.blocks)

@@ -6,7 +6,8 @@ checksums are off.
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import replace
 from typing import Any
@@ -19,12 +20,15 @@ from aiobotocore.session import get_session
 from tidegate.domain.errors import BadPart, ObjectMissing, StoreBroke, StoreDown, StoreError
 from tidegate.killpoints import kill_point
 from tidegate.settings import S3Store as S3Settings
-from tidegate.stores.base import Can, Limits, Part, Stored, Unfinished
+from tidegate.stores.base import Can, Limits, Listed, Part, Stored, Unfinished
 from tidegate.stores.s3_http import NETWORK, Again, S3Http, S3Reading, encoded, insist, judge, words
 
 MIB = 2**20
 _LIMITS = Limits(min_part=5 * MIB, max_part=5 * 1024 * MIB, max_object=5 * 2**40)
 """https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html"""
+
+_MD5 = re.compile(r'"?([0-9a-f]{32})"?')
+"""An ETag that may be the MD5 of the bytes; with a number of parts it never is."""
 
 
 class S3Store:
@@ -135,35 +139,38 @@ class S3Store:
             await self._call("delete_object", key)
 
     async def unfinished(self, prefix: str = "") -> AsyncIterator[Unfinished]:
-        marks: dict[str, Any] = {}
-        while True:
-            page = await self._call(
-                "list_multipart_uploads", Prefix=self._settings.prefix + prefix, **marks
-            )
+        marks = {"NextKeyMarker": "KeyMarker", "NextUploadIdMarker": "UploadIdMarker"}
+        async for page in self._pages("list_multipart_uploads", prefix, marks):
             for entry in page.get("Uploads", ()):
                 yield Unfinished(
                     entry["Key"].removeprefix(self._settings.prefix),
                     entry["UploadId"],
                     entry["Initiated"].timestamp(),
                 )
-            if not page.get("IsTruncated"):
-                return
-            marks = {
-                "KeyMarker": page["NextKeyMarker"],
-                "UploadIdMarker": page["NextUploadIdMarker"],
-            }
 
-    async def keys(self, prefix: str = "") -> AsyncIterator[tuple[str, int]]:
-        token: dict[str, Any] = {}
-        while True:
-            page = await self._call(
-                "list_objects_v2", Prefix=self._settings.prefix + prefix, **token
-            )
+    async def keys(self, prefix: str = "") -> AsyncIterator[Listed]:
+        marks = {"NextContinuationToken": "ContinuationToken"}
+        async for page in self._pages("list_objects_v2", prefix, marks):
             for entry in page.get("Contents", ()):
-                yield entry["Key"].removeprefix(self._settings.prefix), entry["Size"]
+                key = entry["Key"].removeprefix(self._settings.prefix)
+                md5 = _MD5.fullmatch(entry.get("ETag", ""))
+                yield Listed(key, entry["Size"], None if md5 is None else md5[1])
+
+    async def _pages(
+        self, operation: str, prefix: str, marks: Mapping[str, str]
+    ) -> AsyncIterator[dict[str, Any]]:
+        """``marks`` says which parameter of the next call is which value of an answer. StoreBroke
+        when an answer says that there is more, and not where."""
+        at: dict[str, Any] = {}
+        while True:
+            page = await self._call(operation, Prefix=self._settings.prefix + prefix, **at)
+            yield page
             if not page.get("IsTruncated"):
                 return
-            token = {"ContinuationToken": page["NextContinuationToken"]}
+            before = at
+            at = {there: page[here] for here, there in marks.items() if page.get(here)}
+            if at in ({}, before):
+                raise StoreBroke(self.id, "its list breaks off")
 
     # what the rest stands on
 

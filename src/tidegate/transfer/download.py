@@ -11,8 +11,13 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from typing import Self
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    aclosing,
+    asynccontextmanager,
+)
+from typing import Protocol, Self
 
 from tidegate.domain.errors import (
     ObjectChanged,
@@ -21,7 +26,7 @@ from tidegate.domain.errors import (
     TidegateError,
     first_failure,
 )
-from tidegate.stores.base import Reading, Store, Stored
+from tidegate.stores.base import Reading, Stored
 from tidegate.transfer.memory import BLOCK, Arena, Reservation
 
 WINDOW = 8 * BLOCK
@@ -40,6 +45,17 @@ REOPENINGS = 4
 """How often a broken read is begun again without one byte of progress."""
 
 
+class Readable(Protocol):
+    """As much of a store as reading takes."""
+
+    @property
+    def id(self) -> str: ...
+
+    def read(
+        self, key: str, start: int = 0, stop: int | None = None, *, etag: str | None = None
+    ) -> AbstractAsyncContextManager[Reading]: ...
+
+
 class _Window:
     """Bytes [start, stop) on their way: ``blocks`` gives them in order, then None or the error."""
 
@@ -55,7 +71,7 @@ class Receiving:
     version that answered first."""
 
     def __init__(
-        self, store: Store, key: str, start: int, stop: int, *, size: int, arena: Arena
+        self, store: Readable, key: str, start: int, stop: int, *, size: int, arena: Arena
     ) -> None:
         self._store = store
         self._key = key

@@ -17,6 +17,7 @@ from tidegate.domain.upload import Sent
 from tidegate.killpoints import kill_point
 from tidegate.stores.base import Part, Store, Stored, Writing
 from tidegate.transfer.digest import Digests
+from tidegate.transfer.inspect import Inspection
 from tidegate.transfer.memory import Arena, Reservation
 from tidegate.transfer.parts import Plan
 
@@ -62,6 +63,7 @@ class Sending:
         self._max_size = max_size
         self._expected_size = expected_size
         self._began = began
+        self._inspection: Inspection | None = None
         self._held: Reservation | None = None
         self._only_part: Part | None = None
         self._writing: Writing | None = None
@@ -89,8 +91,10 @@ class Sending:
         for reservation in list(self._reservations):
             self._release(reservation)
 
-    async def run(self) -> Sent:
-        """Read to the end. ClientGone, SizeMismatch, TooLarge, StoreError."""
+    async def run(self, inspection: Inspection | None = None) -> Sent:
+        """Read to the end, or until ``inspection`` refuses what comes. ClientGone, SizeMismatch,
+        TooLarge, WrongFormat, UnsafeFormat, StoreError."""
+        self._inspection = inspection
         try:
             async with asyncio.TaskGroup() as group:
                 await self._read(group)
@@ -155,6 +159,8 @@ class Sending:
             if at:
                 data = room[:at]
                 self._digests.feed(data)
+                if self._inspection is not None:
+                    self._inspection.feed(data)
                 crc = crc64nvme(data, crc)
                 filled.append(data)
                 left -= at

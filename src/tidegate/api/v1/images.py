@@ -1,18 +1,22 @@
 """Image API v1: metadata in headers, data in the body. The same images as in v2; what v1 cannot
 express is left out."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from uuid import uuid4
 
 from aiohttp import web
 
-from tidegate.api.body import Body, expected
+from tidegate.api.body import Body, expected, is_data
 from tidegate.api.delivery import deliver
 from tidegate.api.errors import render
+from tidegate.api.formats import check_formats
 from tidegate.api.keys import CALLER, DOWNLOADS, IMAGES, IMPORTS, REQUEST_ID, SETTINGS, UPLOADS
 from tidegate.api.links import base_url
 from tidegate.api.reading import refuse_body
 from tidegate.api.v1.headers import Meta, image_v1, never_415, read_meta, write_meta
 from tidegate.api.v2.views import respond
+from tidegate.catalog.base import ImageChange
 from tidegate.domain.errors import (
     Conflict,
     Forbidden,
@@ -25,6 +29,7 @@ from tidegate.domain.errors import (
 from tidegate.domain.image import Image, Visibility
 from tidegate.domain.policy import Caller
 from tidegate.domain.status import GONE, Status
+from tidegate.domain.task import Task
 from tidegate.services.images import Edit, NewImage
 from tidegate.services.locations import LocationsEdit, NewLocation
 from tidegate.services.uploads import Expected
@@ -38,10 +43,12 @@ _MEASURED = frozenset({Status.ACTIVE, Status.DEACTIVATED})
 
 async def post_image(request: web.Request) -> web.Response:
     meta, carries = read_meta(request.headers), _carries_data(request)
+    check_formats(request, meta.given)
     _refuse_too_large(request, meta)
     caller, images = request[CALLER], request.app[IMAGES]
+    image_id = meta.get("id") or str(uuid4())
     new = NewImage(
-        id=meta.get("id"),
+        id=image_id,
         owner=meta.get("owner"),
         owner_given="owner" in meta.given and caller.is_admin,
         visibility=Visibility.PUBLIC if meta.get("is_public") else Visibility.SHARED,
@@ -59,12 +66,17 @@ async def post_image(request: web.Request) -> web.Response:
     if carries:
         meta.need_formats()
     await _check_copy(request, meta, store_id)
-    image = await images.create(caller, new)
-    return await _filled(request, meta, image, coming, store_id, status=201)
+    image = await _written(
+        request, meta, image_id, store_id, lambda task: images.create(caller, new, task=task)
+    )
+    if coming is not None:
+        return await _filled(request, image, coming, store_id, status=201)
+    return _answer(request, image, 201)
 
 
 async def put_image(request: web.Request) -> web.Response:
     meta, carries = read_meta(request.headers), _carries_data(request)
+    check_formats(request, meta.given)
     caller, images = request[CALLER], request.app[IMAGES]
     actions = ["modify_image", "upload_image"] if carries else ["modify_image"]
     image = await images.for_v1(caller, request.match_info["image_id"], *actions)
@@ -84,14 +96,18 @@ async def put_image(request: web.Request) -> web.Response:
         meta.need_formats(image)
         request.app[UPLOADS].refuse_refill(caller, image)
     await _check_copy(request, meta, store_id, image)
-    image = await images.change(
-        caller,
-        image.id,
-        _edits(caller, image, meta, carries),
-        fields=_fields(image, meta),
-        only_in=frozenset({Status.QUEUED}) if carries or elsewhere else _like(image.status),
-    )
-    return await _filled(request, meta, image, coming, store_id, status=200)
+    edits = _edits(caller, images.readable(caller, image), meta, carries)
+    fields = _fields(image, meta)
+    only_in = frozenset({Status.QUEUED}) if carries or elsewhere else _like(image.status)
+    if coming is not None:
+        change = await images.judge(caller, image, edits, fields=fields, only_in=only_in)
+        return await _filled(request, image, coming, store_id, change, status=200)
+
+    def write(task: Task | None) -> Awaitable[Image]:
+        return images.change(caller, image.id, edits, fields=fields, only_in=only_in, task=task)
+
+    image = await _written(request, meta, image.id, store_id, write)
+    return _answer(request, image, 200)
 
 
 async def get_image(request: web.Request) -> web.StreamResponse:
@@ -103,7 +119,7 @@ async def get_image(request: web.Request) -> web.StreamResponse:
     if not downloads.has_data(image):
         raise NotFound(f"Image {image_id} is not active")
     try:
-        return await deliver(request, downloads, image, _headers(image))
+        return await deliver(request, downloads, image, _headers(request, image))
     except ObjectMissing as error:
         raise NotFound(f"The data of image {image_id} is lost: {error.message}") from error
 
@@ -111,7 +127,7 @@ async def get_image(request: web.Request) -> web.StreamResponse:
 async def head_image(request: web.Request) -> web.Response:
     image = await request.app[IMAGES].show_v1(request[CALLER], request.match_info["image_id"])
     body = {"Content-Type": "application/octet-stream", "Content-Length": "0"}
-    return web.Response(headers={**body, **_headers(image)})
+    return web.Response(headers={**body, **_headers(request, image)})
 
 
 async def delete_image(request: web.Request) -> web.Response:
@@ -182,51 +198,74 @@ def _coming(request: web.Request, meta: Meta, store_id: str | None) -> Expected:
     return coming
 
 
-async def _filled(
+async def _written(
     request: web.Request,
     meta: Meta,
-    image: Image,
-    coming: Expected | None,
+    image_id: str,
     store_id: str | None,
+    write: Callable[[Task | None], Awaitable[Image]],
+) -> Image:
+    """Make or change the image, with the task that copies its data if there is some elsewhere."""
+    if meta.copy_from is None:
+        return await write(None)
+    return await request.app[IMPORTS].copy(
+        request[CALLER],
+        image_id,
+        meta.copy_from,
+        write,
+        store_id=store_id,
+        request_id=request[REQUEST_ID],
+    )
+
+
+async def _filled(
+    request: web.Request,
+    image: Image,
+    coming: Expected,
+    store_id: str | None,
+    change: ImageChange | None = None,
     *,
     status: int,
 ) -> web.Response:
-    """Take the data, or have it copied, if there is some, and answer with the image."""
-    headers: dict[str, str] = {}
-    if meta.copy_from is not None:
-        await request.app[IMPORTS].copy(
-            request[CALLER],
-            image,
-            meta.copy_from,
-            store_id=store_id,
-            request_id=request[REQUEST_ID],
-        )
-    if coming is not None:
-        try:
-            image = await _take_data(request, image, coming, store_id)
-        except Gone as error:
-            return render(request, 412, error.message)
-    if image.checksum is not None:
-        headers["ETag"] = image.checksum
+    """Take the data, and the change of the image with it, and answer with the image."""
+    try:
+        image = await _take_data(request, image, coming, store_id, change)
+    except Gone as error:
+        return render(request, 412, error.message)
+    return _answer(request, image, status)
+
+
+def _answer(request: web.Request, image: Image, status: int) -> web.Response:
+    headers = {} if image.checksum is None else {"ETag": image.checksum}
     if status == 201:
         headers["Location"] = f"{base_url(request)}/v1/images/{image.id}"
-    return respond({"image": image_v1(image)}, status=status, headers=headers)
+    shown = request.app[IMAGES].readable(request[CALLER], image)
+    return respond({"image": image_v1(shown)}, status=status, headers=headers)
 
 
 async def _take_data(
-    request: web.Request, image: Image, coming: Expected, store_id: str | None
+    request: web.Request,
+    image: Image,
+    coming: Expected,
+    store_id: str | None,
+    change: ImageChange | None,
 ) -> Image:
     caller, uploads = request[CALLER], request.app[UPLOADS]
-    # as it stands in the header: the library takes what it cannot read for octets
-    kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    if kind != "application/octet-stream":
+    if not is_data(request):
         await uploads.refuse(caller, image.id)
         raise Invalid("Content-Type must be application/octet-stream")
     body = Body(request, request.app[SETTINGS].uploads.idle_timeout)
     try:
-        return await uploads.upload(
-            caller, image.id, body, coming, store_id=store_id, request_id=request[REQUEST_ID]
-        )
+        with never_415():
+            return await uploads.upload(
+                caller,
+                image.id,
+                body,
+                coming,
+                store_id=store_id,
+                request_id=request[REQUEST_ID],
+                change=change,
+            )
     finally:
         body.close()
 
@@ -292,8 +331,8 @@ def _is_ours(name: str) -> bool:
     return name.startswith("os_glance")
 
 
-def _headers(image: Image) -> dict[str, str]:
-    headers = write_meta(image)
+def _headers(request: web.Request, image: Image) -> dict[str, str]:
+    headers = write_meta(request.app[IMAGES].readable(request[CALLER], image))
     if image.checksum is not None:
         headers["ETag"] = image.checksum  # bare, as v1 clients know it
     return headers

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from multidict import MultiMapping
 
-from tidegate.api.v2.listing import DEFAULT_LIMIT, MAX_FILTERS, MAX_LIMIT, SORT_KEYS
+from tidegate.api.v2.listing import MAX_FILTERS, SORT_KEYS, limit
 from tidegate.catalog.base import Condition, ImageQuery, Viewer
 from tidegate.domain.errors import Invalid
 from tidegate.domain.image import Visibility
@@ -46,7 +46,7 @@ def parse(query: MultiMapping[str], *, admin: bool) -> ImageQuery:
         member_status="all",
         without=frozenset() if "changes-since" in given else _UNSEEN,
         sort=[_sort(given.get("sort_key", "created_at"), given.get("sort_dir", "desc"))],
-        limit=_limit(given.get("limit")),
+        limit=limit(given.get("limit")),
         marker=_marker(given.get("marker")),
     )
 
@@ -122,16 +122,6 @@ def _sort(key: str, direction: str) -> tuple[str, bool]:
     if direction not in ("asc", "desc"):
         raise Invalid("Unsupported sort_dir. Acceptable values: asc, desc")
     return key, direction == "desc"
-
-
-def _limit(text: str | None) -> int:
-    if text is None:
-        return DEFAULT_LIMIT
-    if not re.fullmatch(r"[+-]?[0-9]{1,18}", text.strip(), re.ASCII):
-        raise Invalid("limit param must be an integer")
-    if int(text) < 0:
-        raise Invalid("limit param must be positive")
-    return min(int(text), MAX_LIMIT)
 
 
 def _marker(text: str | None) -> str | None:

@@ -30,6 +30,6 @@ async def refuse_method(request: web.Request) -> web.Response:
 async def _images(request: web.Request) -> tuple[Image, ...]:
     if bad_encoding(request.rel_url):
         raise Invalid("Error decoding your request: the query is no UTF-8.")
-    caller = request[CALLER]
-    query = listing.parse(request.query, admin=caller.is_admin)
-    return (await request.app[IMAGES].page(caller, query)).images
+    caller, images = request[CALLER], request.app[IMAGES]
+    page = await images.page(caller, listing.parse(request.query, admin=caller.is_admin))
+    return tuple(images.readable(caller, image) for image in page.images)

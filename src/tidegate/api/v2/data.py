@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from tidegate.api.body import Body, expected
+from tidegate.api.body import Body, expected, is_data
 from tidegate.api.delivery import deliver
 from tidegate.api.keys import CALLER, DOWNLOADS, REQUEST_ID, SETTINGS, UPLOADS
 from tidegate.api.v2.views import respond, time_of
@@ -12,7 +12,7 @@ from tidegate.domain.upload import Upload
 
 def refuse_other_types(request: web.Request) -> None:
     """Unsupported: what comes does not call itself image data."""
-    if request.content_type != "application/octet-stream" or "Content-Type" not in request.headers:
+    if not is_data(request):
         raise Unsupported(
             f"Invalid content type {request.headers.get('Content-Type')}; "
             "image data is application/octet-stream."

@@ -5,7 +5,8 @@ from typing import Any
 from aiohttp import web
 
 from tidegate.api.errors import answer
-from tidegate.api.keys import CALLER, IMAGES, SETTINGS
+from tidegate.api.formats import check_formats
+from tidegate.api.keys import CALLER, IMAGES, SETTINGS, STORES
 from tidegate.api.links import base_url
 from tidegate.api.reading import read_json, refuse_body
 from tidegate.api.v2 import listing, patch
@@ -13,15 +14,18 @@ from tidegate.api.v2.schemas import check_image
 from tidegate.api.v2.views import image_page, image_view, respond
 from tidegate.domain.errors import Forbidden, Invalid
 from tidegate.domain.image import Visibility
-from tidegate.services.images import BASE_FIELDS, NewImage, property_name
-
-MAX_TAG = 255
+from tidegate.services.images import BASE_FIELDS, Edit, NewImage, property_name
 
 
 async def create_image(request: web.Request) -> web.Response:
     body = await read_json(request)
-    image = await request.app[IMAGES].create(request[CALLER], new_image(body))
-    headers = {"Location": f"{base_url(request)}/v2/images/{image.id}"}
+    new = new_image(body)
+    check_formats(request, new.fields)
+    image = await request.app[IMAGES].create(request[CALLER], new)
+    headers = {
+        "Location": f"{base_url(request)}/v2/images/{image.id}",
+        "OpenStack-image-store-ids": ",".join([one.id for one in request.app[STORES].known]),
+    }
     methods = request.app[SETTINGS].imports.methods
     if methods:
         headers["OpenStack-image-import-methods"] = ",".join(methods)
@@ -53,6 +57,9 @@ async def change_image(request: web.Request) -> web.Response:
         refusal.headers["Accept-Patch"] = patch.ACCEPTED
         return refusal
     edits = patch.parse(media_type, await read_json(request))
+    for edit in edits:
+        if isinstance(edit, Edit):
+            check_formats(request, {edit.name: edit.value})
     image = await request.app[IMAGES].change(request[CALLER], request.match_info["image_id"], edits)
     return respond(image_view(request, image))
 
@@ -65,10 +72,9 @@ async def delete_image(request: web.Request) -> web.Response:
 
 async def put_tag(request: web.Request) -> web.Response:
     refuse_body(request)
-    tag = request.match_info["tag"]
-    if len(tag) > MAX_TAG:
-        raise Invalid(f"A tag has at most {MAX_TAG} characters.")
-    await request.app[IMAGES].set_tag(request[CALLER], request.match_info["image_id"], tag)
+    await request.app[IMAGES].set_tag(
+        request[CALLER], request.match_info["image_id"], request.match_info["tag"]
+    )
     return web.Response(status=204)
 
 
@@ -109,5 +115,5 @@ def new_image(body: Any) -> NewImage:
         visibility=Visibility(body.get("visibility", "shared")),
         fields=fields,
         properties=properties,
-        tags=tuple(dict.fromkeys(body.get("tags", ()))),
+        tags=tuple(body.get("tags", ())),
     )

@@ -23,21 +23,28 @@ SORT_KEYS = (
 
 _TEXT = frozenset({"name", "id", "status", "disk_format", "container_format"})
 _TIMES = frozenset({"created_at", "updated_at"})
-_NUMBERS = frozenset({"min_disk", "min_ram", "size", "virtual_size"})
+_NUMBERS = {
+    "min_disk": 2**31 - 1,
+    "min_ram": 2**31 - 1,
+    "size": 2**63 - 1,
+    "virtual_size": 2**63 - 1,
+}
+"""The largest there can be of each."""
 _EQUAL = {"owner": "owner", "checksum": "checksum", "os_hash_algo": "hash_algo",
           "os_hash_value": "hash_value"}  # fmt: skip
 _TIME_OPERATORS = frozenset({"eq", "neq", "gt", "gte", "lt", "lte"})
 _NOT_FILTERS = frozenset({"limit", "marker", "sort", "sort_key", "sort_dir", "deleted"})
+_NO_TEXT = re.compile("[\0\ufffd\ud800-\udfff]")
+_NO_FILTERS = frozenset({"properties", "locations", "members"})
 _MEMBER_STATUSES = ("pending", "accepted", "rejected", "all")
-_LARGEST = 2**63 - 1
 
 
 def parse(query: MultiMapping[str]) -> ImageQuery:
     """For the eyes of nobody yet: the viewer is set by the service. Invalid."""
     if len(query) > MAX_FILTERS:
         raise Invalid(f"A query may hold at most {MAX_FILTERS} parameters.")
-    for value in query.values():
-        if "\ufffd" in value or any("\ud800" <= char <= "\udfff" for char in value):
+    for text in (*query.keys(), *query.values()):
+        if _NO_TEXT.search(text):
             raise Invalid("The query holds characters that could not be decoded.")
     given = {name: query.getall(name)[-1] for name in query}
     return ImageQuery(
@@ -116,6 +123,8 @@ def _sort(query: MultiMapping[str]) -> list[tuple[str, bool]]:
         return [(_key(key), _descending(way or "desc")) for key, way in pairs]
     keys = keys or ["created_at"]
     if len(directions) <= 1:
+        # the tie-breakers follow the one direction
+        keys = [*keys, *(name for name in ("created_at", "id") if name not in keys)]
         directions = (directions or ["desc"]) * len(keys)
     if len(directions) != len(keys):
         raise Invalid("Number of sort dirs does not match the number of sort keys")
@@ -161,25 +170,32 @@ def _condition(name: str, value: str) -> Condition:
                 "Valid values are 'true' or 'false'."
             )
         return Condition(column="protected", op="eq", value=value == "true")
+    if name in _NO_FILTERS:
+        raise Invalid(f"Unable to filter by '{name}'.")
     base, _, bound = name.rpartition("_")
-    if base in _NUMBERS and bound in ("min", "max"):
-        return Condition(column=base, op="ge" if bound == "min" else "le", value=_number(value))
+    if bound in ("min", "max"):
+        return _range(base, bound, value)
     if name in _NUMBERS:
-        return Condition(column=name, op="eq", value=_or_nothing(value))
+        return Condition(column=name, op="eq", value=_or_nothing(value, _NUMBERS[name]))
     if name in _EQUAL:
         return Condition(column=_EQUAL[name], op="eq", value=value)
     return Condition(column=f"property:{name}", op="eq", value=value)
 
 
-def _number(value: str) -> int:
-    if not re.fullmatch(r"[+-]?[0-9]{1,19}", value) or abs(int(value)) > _LARGEST:
+def _range(base: str, bound: str, value: str) -> Condition:
+    if base not in _NUMBERS:
+        raise Invalid(f"Unable to filter on a range of '{base}'.")
+    if not re.fullmatch(r"[+-]?[0-9]{1,30}", value):
         raise Invalid("Unable to filter on a range with a non-numeric value.")
-    return int(value)
+    # within what the column can hold, since databases refuse what is not
+    number = max(-1, min(int(value), _NUMBERS[base]))
+    return Condition(column=base, op="ge" if bound == "min" else "le", value=number)
 
 
-def _or_nothing(value: str) -> int:
-    """A number; what is none matches nothing."""
-    return int(value) if re.fullmatch(r"[0-9]{1,18}", value) else -1
+def _or_nothing(value: str, largest: int) -> int:
+    """A number; what is none, or larger than there can be, matches nothing."""
+    number = int(value) if re.fullmatch(r"[0-9]{1,19}", value) else -1
+    return number if number <= largest else -1
 
 
 def _text(name: str, value: str) -> Condition:

@@ -11,7 +11,7 @@ from tidegate.services.images import (
     Edit,
     property_name,
 )
-from tidegate.services.locations import LocationsEdit, NewLocation
+from tidegate.services.locations import NOWHERE, LocationsEdit, NewLocation
 
 V21 = "application/openstack-images-v2.1-json-patch"
 V20 = "application/openstack-images-v2.0-json-patch"
@@ -25,7 +25,8 @@ READ_ONLY = frozenset({
 
 _OPERATIONS = ("add", "remove", "replace")
 _ESCAPE = re.compile(r"~(?![01])")
-_INDEX = re.compile(r"[0-9]{1,6}")
+_INDEX = re.compile(r"[0-9]+")
+_FAR = 9  # digits that are enough to be beyond the end
 
 
 def refused(media_type: str) -> Unsupported:
@@ -133,13 +134,11 @@ def _locations(name: str, path: list[str], pointer: str, value: Any) -> Location
         check_image({"locations": value})
         return LocationsEdit("replace", None, tuple(map(_location, value)))
     place = path[1]
-    if place != "-" and not _INDEX.fullmatch(place):
-        word = "adding" if name == "add" else "removing"
-        raise Invalid(f"Invalid position for {word} a location.")
+    index = int(place[:_FAR]) if _INDEX.fullmatch(place) else NOWHERE
     if name == "remove":
-        return LocationsEdit("remove", -1 if place == "-" else int(place))
+        return LocationsEdit("remove", -1 if place == "-" else index)
     check_image({"locations": [value]})
-    return LocationsEdit("add", None if place == "-" else int(place), (_location(value),))
+    return LocationsEdit("add", None if place == "-" else index, (_location(value),))
 
 
 def _location(value: Mapping[str, Any]) -> NewLocation:

@@ -1,12 +1,8 @@
 """The JSON schemas of tasks, and the check of a new one."""
 
-from collections.abc import Mapping
 from typing import Any
 
-import jsonschema
-from jsonschema.protocols import Validator
-
-from tidegate.domain.errors import Invalid
+from tidegate.api.v2.matching import Matcher
 from tidegate.domain.task import TaskStatus, TaskType
 
 _UUID = "^([0-9a-fA-F]){8}-([0-9a-fA-F]){4}-([0-9a-fA-F]){4}-([0-9a-fA-F]){4}-([0-9a-fA-F]){12}$"
@@ -21,7 +17,10 @@ _SHOWN_IN_LISTS: dict[str, dict[str, Any]] = {
     "type": _text("What is done", enum=[kind.value for kind in TaskType]),
     "status": _text("How far it is", enum=[status.value for status in TaskStatus]),
     "owner": {"type": ["null", "string"], "description": "The project it is done for"},
-    "expires_at": _text("When the ended task is forgotten"),
+    "image_id": {"type": ["null", "string"], "description": "The image it is about"},
+    "request_id": {"type": ["null", "string"], "description": "The request that asked for it"},
+    "user_id": {"type": ["null", "string"], "description": "The user who asked for it"},
+    "expires_at": {"type": ["null", "string"], "description": "When the ended task is forgotten"},
     "created_at": _text("When it was asked for"),
     "updated_at": _text("When it last came forward"),
     "self": _text("The task's own path", readOnly=True),
@@ -32,43 +31,20 @@ _PROPERTIES: dict[str, dict[str, Any]] = {
     "input": {"type": ["null", "object"], "description": "What it was asked to do"},
     "result": {"type": ["null", "object"], "description": "What came of it"},
     "message": _text("How far it is, or why it failed"),
-    "image_id": _text("The image it is about"),
-    "request_id": _text("The request that asked for it"),
-    "user_id": _text("The user who asked for it"),
 }
 
-TASK: dict[str, Any] = {
-    "name": "task",
-    "properties": _PROPERTIES,
-    "additionalProperties": False,
-    "links": [{"rel": "self", "href": "{self}"}, {"rel": "describedby", "href": "{schema}"}],
-}
+TASK: dict[str, Any] = {"name": "task", "properties": _PROPERTIES}
 
 TASKS: dict[str, Any] = {
     "name": "tasks",
     "properties": {
         "tasks": {
             "type": "array",
-            "items": {"name": "task", "properties": _SHOWN_IN_LISTS, "links": TASK["links"]},
+            "items": {"name": "task", "properties": _SHOWN_IN_LISTS},
         },
-        "first": {"type": "string"},
-        "next": {"type": "string"},
         "schema": {"type": "string"},
     },
-    "links": [
-        {"rel": "first", "href": "{first}"},
-        {"rel": "next", "href": "{next}"},
-        {"rel": "describedby", "href": "{schema}"},
-    ],
+    "links": [{"rel": "describedby", "href": "{schema}"}],
 }
 
-_TASK: Validator = jsonschema.Draft202012Validator(TASK)
-
-
-def check_task(body: Mapping[str, Any]) -> None:
-    """Invalid, naming the member and what is wrong with it; long values are not repeated."""
-    error = jsonschema.exceptions.best_match(_TASK.iter_errors(dict(body)))
-    if error is not None:
-        where = ".".join(str(step) for step in error.absolute_path)
-        what = f"{where}: {error.message}" if where else error.message
-        raise Invalid(f"Provided object does not match schema 'task': {what[:300]}")
+check_task = Matcher({**TASK, "additionalProperties": False}).check

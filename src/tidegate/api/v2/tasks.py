@@ -6,6 +6,7 @@ from typing import Any
 from aiohttp import web
 
 from tidegate.api.errors import render
+from tidegate.api.formats import check_formats
 from tidegate.api.keys import CALLER, IMPORTS, REQUEST_ID, TASKS
 from tidegate.api.links import base_url
 from tidegate.api.reading import read_json, refuse_body
@@ -32,6 +33,7 @@ async def create_task(request: web.Request) -> web.Response:
     caller = request[CALLER]
     request.app[TASKS].require_access(caller)
     given = _new_task(await read_json(request))
+    check_formats(request, given.get("image_properties") or {})
     task = await request.app[IMPORTS].add_import(caller, given, request_id=request[REQUEST_ID])
     location = f"{base_url(request)}/v2/tasks/{task.id}"
     return respond(_view(task), status=201, headers={"Location": location})

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from tidegate.api.keys import CALLER, LOCATIONS, SETTINGS
+from tidegate.api.keys import CALLER, IMAGES, LOCATIONS, SETTINGS
 from tidegate.api.v2.schemas import NULLABLE_EXTRAS
 from tidegate.domain.image import Image
 
@@ -30,6 +30,7 @@ def precise_time(microseconds: int) -> str:
 def image_view(request: web.Request, image: Image) -> dict[str, Any]:
     """The caller is known to see the image; keys in the order in which Glance has them."""
     settings = request.app[SETTINGS].locations
+    image = request.app[IMAGES].readable(request[CALLER], image)
     view: dict[str, Any] = {
         name: value if value is not None or name in NULLABLE_EXTRAS else ""
         for name, value in image.properties.items()
@@ -61,6 +62,8 @@ def image_view(request: web.Request, image: Image) -> dict[str, Any]:
             view["locations"] = [_location(url, metadata) for url, metadata in shown]
         if settings.show_direct_url and shown:
             view["direct_url"] = shown[0][0]
+    if image.locations:
+        view["stores"] = ",".join([location.store for location in image.locations])
     view["tags"] = list(image.tags)
     view["self"] = f"/v2/images/{image.id}"
     view["file"] = f"/v2/images/{image.id}/file"

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-from tidegate.domain.status import Status
+from tidegate.domain.status import Event, Status
 from tidegate.domain.upload import Removal
 
 
@@ -27,6 +27,7 @@ class Held:
     store: str
     key: str
     size: int | None
+    md5: str | None
     crc64nvme: int | None
 
 
@@ -38,10 +39,6 @@ class Flaw:
     what: str
     subject: str
     detail: str = field(compare=False)
-
-
-DAMAGE = "os_glance_damage"
-"""The property that says why an image's bytes cannot be had; no client can set it."""
 
 
 class Checks(Protocol):
@@ -57,30 +54,29 @@ class Checks(Protocol):
         """Write down the removal of an orphan (with ``unknown``: of an unknown object too), if
         it is one still: judged again in the same transaction. None: it is not."""
 
-    async def own_locations(
-        self, after: int, *, limit: int, image_id: str | None = None
-    ) -> list[Held]:
-        """Of active and deactivated images (or of this one), by row id; without those whose
-        damage is known."""
+    async def own_locations(self, after: int, *, limit: int) -> list[Held]:
+        """Of active and deactivated images, by row id; without those whose damage is known."""
+
+    async def own_locations_at(self, store: str, keys: Sequence[str]) -> list[Held]:
+        """Those among them that are at these keys."""
 
     async def is_held(self, location: Held) -> bool:
         """Whether it is still a location of an image that is alive."""
 
-    async def give_up_location(self, location: Held, reason: str, *, spare: bool) -> str:
-        """Its bytes are lost or wrong. With ``spare`` (another location has the right ones) the
-        location is dropped; else the image is deactivated and says why. What was done; empty:
-        the location was gone already."""
+    async def drop_location(self, location: Held) -> bool:
+        """Its bytes are lost or wrong, and another location of the image has them: what lies there
+        becomes a removal. False: it was gone already, or is the last one."""
 
     async def stale_copies(self, after: str, *, limit: int) -> tuple[str | None, list[str]]:
         """Of the next images by id, those whose row differs from the tables it copies; and where
         to go on (None: at the end)."""
 
-    async def flaws(self, *, older_than: float, limit: int = 1000) -> list[Flaw]:
+    async def flaws(self, *, older_than: float) -> list[Flaw]:
         """``lease`` (an attempt whose lease was over ``older_than`` seconds ago), ``saving`` (no
         attempt is open), ``removal`` (owed that long, or refused often), ``needed`` (a removal of
         bytes that an image needs), ``rows`` (of no image), ``deletion`` (an image that is gone and
-        that no scrubber or purger knows); at most ``limit`` of each."""
+        that no scrubber or purger knows); to be mended in this order."""
 
-    async def mend(self, flaw: Flaw) -> None:
+    async def mend(self, flaw: Flaw, *, broken: Event) -> None:
         """What can be mended here, and by stale copies (``copies``); a ``lease`` is the reaper's
-        and a ``removal`` is made due at once. Repeatable."""
+        and a ``removal`` is made due at once. ``broken``: BREAK or RELEASE. Repeatable."""

@@ -41,9 +41,9 @@ class Scrubs(Protocol):
     async def leave_copy(self, copy: Copy, *, good: bool) -> None:
         """Read to its end, or not; ``good``: it holds the right bytes now."""
 
-    async def condemn(self, copy: Copy, failure: Failure) -> None:
-        """active → deactivated, with a failed attempt that says why. BadTransition: not active,
-        or the location is no longer the image's."""
+    async def condemn(self, image_id: str, store: str, key: str, failure: Failure) -> None:
+        """The bytes of this location are damaged: active → deactivated, with a failed attempt that
+        says why; repeatable. BadTransition: the image has no data, or no such location."""
 
     async def start_repair(self, repair: Upload, bad: Copy, *, lease: float) -> None:
         """Write down an attempt to replace ``bad`` by an object under another key; it is kept

@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from tidegate.domain.image import Image, Location
+from tidegate.domain.quota import UNLIMITED, Allowance
 from tidegate.domain.status import GONE, Event, Status
+from tidegate.domain.task import Task
 from tidegate.domain.upload import Removal
 
 
@@ -23,13 +25,15 @@ class AddLocation:
     """Add a location to a queued (→ active) or active image, at ``position`` (None: the end).
 
     ``learnt`` (``size``, ``checksum``, ``hash_algo``, ``hash_value``) is written only where the
-    image has null. BadTransition; Conflict: the same store and key is there; TooLarge past
-    ``limit`` (negative: none); Invalid: the formats are not set.
+    image has null. BadTransition; Invalid: the same store and key is there, or the formats are not
+    set; TooLarge past ``limit`` (negative: none); Conflict: the image has something else than was
+    learnt, or it is queued and was active before, and this is no ``refill``.
     """
 
     location: Location
     position: int | None = None
     limit: int = -1
+    refill: bool = True
     learnt: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -51,7 +55,15 @@ class DescribeLocation:
     metadata: Mapping[str, object]
 
 
-LocationEdit = AddLocation | RemoveLocation | DescribeLocation
+@dataclass(frozen=True, slots=True)
+class LeaveStore:
+    """Remove an active image's locations in this store. BadTransition; Forbidden: the image is
+    protected, or no other store holds its data; NotFound: this one does not."""
+
+    store: str
+
+
+LocationEdit = AddLocation | RemoveLocation | DescribeLocation | LeaveStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +73,8 @@ class ImageChange:
     ``fields`` are column names of ``Image`` and their new values (never ``status``); ``put`` and
     ``drop`` are properties; ``tags`` replaces all of them. ``only_in`` names the statuses in
     which the change is legal (else BadTransition). ``max_properties`` holds when a new name is
-    put (negative: no limit); names that begin with ``os_glance`` do not count.
+    put (negative: no limit); names that begin with ``os_glance`` do not count. ``allowance``
+    holds when a location is added.
     """
 
     fields: Mapping[str, object] = field(default_factory=dict)
@@ -71,6 +84,7 @@ class ImageChange:
     only_in: frozenset[Status] | None = None
     max_properties: int = -1
     locations: Sequence[LocationEdit] = ()
+    allowance: Allowance = UNLIMITED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,9 +125,12 @@ class ImageQuery:
 
 
 class Images(Protocol):
-    async def create_image(self, image: Image) -> Image:
-        """Insert a new image as given (``created_at`` and ``updated_at`` are set here). Its
-        status must be one of INITIAL. Conflict if the id was ever used."""
+    async def create_image(
+        self, image: Image, *, task: Task | None = None, allowance: Allowance = UNLIMITED
+    ) -> Image:
+        """Insert a new image as given (``created_at`` and ``updated_at`` are set here), and a
+        pending task about it. Its status must be one of INITIAL. Conflict if the id was ever
+        used; TooLarge: past what its project may hold."""
 
     async def get_image(self, image_id: str, viewer: Viewer) -> Image:
         """One query. NotFound when absent, deleted or not for the viewer's eyes."""
@@ -124,10 +141,13 @@ class Images(Protocol):
     async def list_images(self, query: ImageQuery) -> list[Image]:
         """Invalid when the marker is unknown to the viewer."""
 
-    async def change_image(self, image_id: str, change: ImageChange) -> tuple[Image, list[Removal]]:
-        """All or nothing, in the order: fields, properties, tags, locations. The removals are
+    async def change_image(
+        self, image_id: str, change: ImageChange, *, task: Task | None = None
+    ) -> tuple[Image, list[Removal]]:
+        """All or nothing, in the order: fields, properties, tags, locations, and a pending task
+        about the image. The removals are
         our own bytes that no image references any more. NotFound, BadTransition (``only_in``),
-        TooLarge (``max_properties``), and what the location edits raise."""
+        TooLarge (``max_properties``, ``allowance``), and what the location edits raise."""
 
     async def set_tag(self, image_id: str, tag: str, *, limit: int) -> None:
         """Add one tag; TooLarge past ``limit`` tags (negative: none). NotFound."""

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from tidegate.domain.image import Image
+from tidegate.domain.quota import UNLIMITED, Allowance
 from tidegate.domain.status import Status
 from tidegate.domain.task import Task
 from tidegate.domain.upload import Upload
@@ -29,11 +30,20 @@ class Imports(Protocol):
     ) -> Image:
         """Show which stores are still to come, and which failed. ``activate``: FINISH_IMPORT."""
 
-    async def publish_staged(self, task: Task, attempt: str) -> Image:
+    async def publish_staged(
+        self, task: Task, attempt: str, *, virtual_size: int | None = None
+    ) -> Image:
         """The staged object becomes a location. Repeatable."""
 
     async def start_copy(
-        self, upload: Upload, task: Task, *, deactivated: bool, lease: float
+        self,
+        upload: Upload,
+        task: Task,
+        *,
+        deactivated: bool,
+        lease: float,
+        allowance: Allowance = UNLIMITED,
     ) -> Image:
         """Claim the image for an attempt to add a location, with its row and lease; where the
-        image is deactivated only if that is no matter. The attempt is then one like any other."""
+        image is deactivated only if that is no matter. The attempt is then one like any other.
+        TooLarge: the image's project has no room for it."""

@@ -3,16 +3,31 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from tidegate.catalog.contract.images import ImageChange
 from tidegate.domain.image import Image
+from tidegate.domain.quota import UNLIMITED, Allowance
 from tidegate.domain.status import Event
 from tidegate.domain.upload import Failure, Removal, Sent, Upload
 
 
 class Attempts(Protocol):
-    async def start_upload(self, upload: Upload, *, lease: float) -> Image:
+    async def start_upload(
+        self,
+        upload: Upload,
+        *,
+        lease: float,
+        change: ImageChange | None = None,
+        allowance: Allowance = UNLIMITED,
+    ) -> Image:
         """queued → saving, or uploading to stage; claimed by ``upload.id``, with the upload's row
-        and a lease of ``lease`` seconds. NotFound, BadTransition; Invalid when the formats are not
-        set, which staging does not ask for."""
+        and a lease of ``lease`` seconds; ``change`` is made of the image, or neither. NotFound,
+        BadTransition; Invalid when the formats are not set, which staging does not ask for;
+        TooLarge: ``change``, or the image's project has no room for the size expected (None: for
+        a single byte)."""
+
+    async def reserve_bytes(self, attempt: str, most: int, allowance: Allowance) -> int:
+        """Let an open attempt hold more of what its image's project may, up to ``most`` bytes;
+        how many. TooLarge: there is room for none. BadTransition."""
 
     async def upload_began(self, attempt: str, upload_id: str) -> None:
         """Write the store's upload id, before the first part. BadTransition: lost the claim."""
