@@ -16,17 +16,17 @@ from tidegate.seaweedfs import SeaweedFS
 def _schema(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The migrations run once; each new catalog of a test's own process begins as a copy of what
     they make."""
-    made, real = tmp_path_factory.mktemp("schema") / "catalog.db", engine.is_current
+    made, real = tmp_path_factory.mktemp("schema") / "catalog.db", engine._make_sound
     upgrade(f"sqlite:///{made}")
 
-    def is_current(url: str) -> bool:
+    def make_sound(url: str) -> None:
         path = Path(str(make_url(url).database))
         if path.parent.is_dir() and not path.exists():
             shutil.copyfile(made, path)
-        return real(url)
+        real(url)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine, "is_current", is_current)
+        patch.setattr(engine, "_make_sound", make_sound)
         yield
 
 
