@@ -203,7 +203,7 @@ class Cache:
         return self._found
 
     async def _image(self, caller: Caller, image_id: str) -> Image | None:
-        viewer = Viewer(project=caller.project, admin=caller.is_admin)
+        viewer = Viewer.of(caller)
         try:
             image = await self._catalog.get_image(image_id, viewer)
             self._policy.require(caller, "get_image", image)

@@ -48,7 +48,7 @@ class Downloads:
 
         NotFound, Forbidden (policy, or deactivated); NoData: killed, with the reason.
         """
-        viewer = Viewer(project=caller.project, admin=caller.is_admin)
+        viewer = Viewer.of(caller)
         image = await self._catalog.get_image(image_id, viewer)
         self._policy.require(caller, "get_image", image)
         self._policy.require(caller, "download_image", image)

@@ -100,9 +100,7 @@ class Registering:
 
     async def find(self, caller: Caller, image_id: str) -> Image:
         """NotFound."""
-        image = await self._catalog.get_image(
-            image_id, Viewer(project=caller.project, admin=caller.is_admin)
-        )
+        image = await self._catalog.get_image(image_id, Viewer.of(caller))
         if not self._policy.allows(caller, "get_image", image):
             raise NotFound(f"No image found with ID {image_id}")
         return image

@@ -117,13 +117,13 @@ class Uploads:
         await self._idle.wait()
 
     async def attempts(self, caller: Caller, image_id: str) -> list[Upload]:
-        image = await self._catalog.get_image(image_id, _viewer(caller))
+        image = await self._catalog.get_image(image_id, Viewer.of(caller))
         self._policy.require(caller, "get_image", image)
         return await self._catalog.uploads_of(image_id)
 
     async def refuse(self, caller: Caller, image_id: str) -> None:
         """Kill a queued image whose data cannot even begin (API v1: a wrong content type)."""
-        image = await self._catalog.get_image(image_id, _viewer(caller))
+        image = await self._catalog.get_image(image_id, Viewer.of(caller))
         self._policy.require(caller, "upload_image", image)
         await self._catalog.advance(image_id, Event.REFUSE)
 
@@ -149,7 +149,7 @@ class Uploads:
         NotFound, Forbidden, BadTransition, Invalid, TooLarge, Busy before; ClientGone,
         SizeMismatch, DigestMismatch, TooLarge, WrongFormat, UnsafeFormat, StoreError, Gone after.
         """
-        image = await self._catalog.get_image(image_id, _viewer(caller))
+        image = await self._catalog.get_image(image_id, Viewer.of(caller))
         self._policy.require(caller, "upload_image", image)
         self.refuse_refill(caller, image)
         expected = _with_declared(expected, image, {} if change is None else change.fields)
@@ -383,10 +383,6 @@ class Uploads:
                where=failure.where, bytes=sending.received, request_id=failure.request_id,
                error=failure.message)  # fmt: skip
         return _answer(error, failure)
-
-
-def _viewer(caller: Caller) -> Viewer:
-    return Viewer(project=caller.project, admin=caller.is_admin)
 
 
 def _with_declared(expected: Expected, image: Image, changed: Mapping[str, object]) -> Expected:

@@ -28,6 +28,7 @@ from tidegate import telemetry
 from tidegate.domain.errors import ObjectChanged, StoreDown
 from tidegate.killpoints import kill_point
 from tidegate.stores.base import Can, Descriptor, Stored
+from tidegate.stores.threads import run_through
 from tidegate.telemetry import log
 
 T = TypeVar("T")
@@ -331,13 +332,7 @@ class CacheFolder:
             yield fd
 
     async def _run(self, work: Callable[..., T], *args: object) -> T:
-        """In a thread; not left before the thread is through with what it was given."""
-        future = asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            await asyncio.wait([future])
-            raise
+        return await run_through(self._threads, work, *args)
 
 
 class Held:

@@ -33,6 +33,7 @@ from tidegate.domain.errors import (
 from tidegate.killpoints import kill_point
 from tidegate.settings import FilesystemStore as FilesystemSettings
 from tidegate.stores.base import Can, Descriptor, Limits, Listed, Part, Stored, Unfinished
+from tidegate.stores.threads import run_through
 
 T = TypeVar("T")
 
@@ -329,15 +330,7 @@ class FilesystemStore:
         return fd
 
     async def _run(self, work: Callable[..., T], *args: object) -> T:
-        """In a thread; not left before the thread is through with the caller's memory."""
-        future = asyncio.get_running_loop().run_in_executor(
-            self._threads, self._translated, work, *args
-        )
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            await asyncio.wait([future])
-            raise
+        return await run_through(self._threads, self._translated, work, *args)
 
     def _translated(self, work: Callable[..., T], *args: object) -> T:
         try:
