@@ -21,30 +21,23 @@ from tidegate.domain.errors import (
     Busy,
     CatalogDown,
     ClientGone,
-    ClientStalled,
     Conflict,
     DigestMismatch,
     Draining,
-    Gone,
     Invalid,
     SizeMismatch,
-    SourceBroke,
-    StoreBroke,
-    StoreDown,
-    StoreError,
     StoreReadOnly,
     TidegateError,
     TooLarge,
-    UnsafeFormat,
-    WrongFormat,
     first_failure,
 )
 from tidegate.domain.image import Image
 from tidegate.domain.policy import Caller, Policy
 from tidegate.domain.quota import Allowance
-from tidegate.domain.status import GONE, WHEN_BROKEN, Event
-from tidegate.domain.upload import Failure, Sent, Upload
+from tidegate.domain.status import WHEN_BROKEN, Event
+from tidegate.domain.upload import Sent, Upload
 from tidegate.killpoints import kill_point
+from tidegate.services.failing import answer_to, failure_of
 from tidegate.services.quotas import ProjectQuotas, Rationed
 from tidegate.services.removals import Removals
 from tidegate.services.waiting import set_within
@@ -264,7 +257,7 @@ class Uploads:
             )
         except asyncio.CancelledError as error:
             # the claim may have been made, and nobody else would know before its lease is over
-            why = _failure(error, "claim", request_id)
+            why = failure_of(error, "claim", request_id)
             undone = self._removals.give_up(upload, why, stopped, upload_id=None, completing=False)
             with suppress(TidegateError):
                 await asyncio.shield(undone)
@@ -361,7 +354,7 @@ class Uploads:
     ) -> BaseException:
         """Leave nothing of the attempt; what cannot be done now is the janitor's. Gives what to
         raise."""
-        failure = _failure(error, sending.step, request_id)
+        failure = failure_of(error, sending.step, request_id)
         # where the publishing itself is in doubt, whoever reads the catalog next decides
         if not (isinstance(error, CatalogDown) and sending.step == "publish"):
             try:
@@ -374,7 +367,7 @@ class Uploads:
                     received=sending.received,
                 )
             except BadTransition as lost:
-                error, failure = lost, _failure(lost, sending.step, request_id)
+                error, failure = lost, failure_of(lost, sending.step, request_id)
             except TidegateError as late:
                 log.warning("upload left to the janitor", image=upload.image_id, error=late.message)
         telemetry.UPLOADS.labels(failure.reason).inc()
@@ -382,7 +375,7 @@ class Uploads:
         report("upload broke", image=upload.image_id, store=upload.store, reason=failure.reason,
                where=failure.where, bytes=sending.received, request_id=failure.request_id,
                error=failure.message)  # fmt: skip
-        return _answer(error, failure)
+        return answer_to(error, failure)
 
 
 def _with_declared(expected: Expected, image: Image, changed: Mapping[str, object]) -> Expected:
@@ -401,36 +394,3 @@ def _verify(sent: Sent, expected: Expected) -> None:
     for algorithm, announced in expected.digests.items():
         if sent.digests[algorithm] != announced:
             raise DigestMismatch(algorithm, announced, sent.digests[algorithm])
-
-
-def _failure(error: BaseException, where: str, request_id: str | None) -> Failure:
-    reasons: list[tuple[type[BaseException], str]] = [
-        (ClientStalled, "client_stalled"),
-        (ClientGone, "client_gone"),
-        (SizeMismatch, "size_mismatch"),
-        (DigestMismatch, "digest_mismatch"),
-        (SourceBroke, "source"),
-        (TooLarge, "too_large"),
-        (WrongFormat, "wrong_format"),
-        (UnsafeFormat, "unsafe_format"),
-        (StoreError, "store"),
-        (CatalogDown, "catalog"),
-        (asyncio.CancelledError, "drained"),
-    ]
-    if isinstance(error, BadTransition):
-        reason = "deleted" if error.status in GONE else "taken_over"
-    else:
-        reason = next((word for kind, word in reasons if isinstance(error, kind)), "internal")
-    message = error.message if isinstance(error, TidegateError) else ""
-    if reason == "drained":
-        message = "The server was stopped while the data came."
-    return Failure(reason, where, message or "An internal error.", request_id)
-
-
-def _answer(error: BaseException, failure: Failure) -> BaseException:
-    """What the client is told; 503 is never among it, since clients send a consumed body again."""
-    if isinstance(error, BadTransition) and failure.reason == "deleted":
-        return Gone("The image was deleted while its data came; the data was removed.")
-    if isinstance(error, StoreDown):
-        return StoreBroke(error.store, error.reason)
-    return error
