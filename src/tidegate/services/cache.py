@@ -19,7 +19,9 @@ from tidegate.domain.errors import Forbidden, Invalid, NotFound, ObjectChanged, 
 from tidegate.domain.image import Image
 from tidegate.domain.policy import Caller, Policy
 from tidegate.domain.status import GONE, Status
-from tidegate.stores.cache import CacheFolder, Check, Entry, Filling, Held
+from tidegate.stores.cache import CacheFolder, Held
+from tidegate.stores.cache_files import Entry
+from tidegate.stores.cache_filling import Check, Filling
 from tidegate.telemetry import log
 
 SWEEP_EVERY = 60.0

@@ -16,7 +16,8 @@ from tidegate.services.cache import Cache
 from tidegate.services.watching import Watch, deactivated
 from tidegate.settings import Downloads as DownloadSettings
 from tidegate.stores.base import Reading, Store
-from tidegate.stores.cache import Filling, Held
+from tidegate.stores.cache import Held
+from tidegate.stores.cache_filling import Filling
 from tidegate.telemetry import log
 from tidegate.transfer.download import Readable, Receiving
 from tidegate.transfer.memory import Arena
