@@ -1,6 +1,5 @@
 """A copy in the making."""
 
-import errno
 import fcntl
 import os
 import threading
@@ -13,14 +12,13 @@ from typing import Protocol, TypeVar
 from tidegate import telemetry
 from tidegate.killpoints import kill_point
 from tidegate.stores.cache_files import CHANGE, TRAILER, same_file, trailer
+from tidegate.stores.threads import FULL
 from tidegate.telemetry import log
 
 T = TypeVar("T")
 
 STEP = 64 * 2**20
 """Bytes for which room is made at a time while a copy grows."""
-
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class Check(Protocol):
@@ -154,7 +152,7 @@ class Filling:
     def _fail(self, error: OSError | NoRoomError, *, unlink: bool = True) -> None:
         outcome = "no_room"
         if isinstance(error, OSError):
-            outcome = "disk_full" if error.errno in _FULL else "disk"
+            outcome = "disk_full" if error.errno in FULL else "disk"
         log.warning("cache not filled", image=self._image_id, reason=outcome, error=str(error))
         self._end(outcome, unlink=unlink)
 

@@ -1,11 +1,15 @@
 """Work on files, in threads."""
 
 import asyncio
+import errno
 from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import TypeVar
 
 T = TypeVar("T")
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""What a disk or a quota without room says."""
 
 
 async def run_through(threads: Executor, work: Callable[..., T], *args: object) -> T:
