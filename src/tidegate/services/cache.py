@@ -6,7 +6,6 @@ where it comes.
 """
 
 import hashlib
-import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -20,7 +19,7 @@ from tidegate.domain.image import Image
 from tidegate.domain.policy import Caller, Policy
 from tidegate.domain.status import GONE, Status
 from tidegate.stores.cache import CacheFolder, Held
-from tidegate.stores.cache_files import Entry
+from tidegate.stores.cache_files import IMAGE, Entry
 from tidegate.stores.cache_filling import Check, Filling
 from tidegate.telemetry import log
 
@@ -30,7 +29,6 @@ SWEEP_EVERY = 60.0
 TRY_AGAIN = 60.0
 """Seconds after which a queued image that could not be read is read again."""
 
-_IMAGE = re.compile(r"[A-Za-z0-9-]{1,64}")
 _TARGETS = {"": ("cache", "queue"), "cache": ("cache",), "queue": ("queue",)}
 
 Read = Callable[[Image, Filling], Awaitable[None]]
@@ -225,7 +223,7 @@ class Cache:
 def name_of(image: Image) -> str | None:
     """Of the copy of these bytes; None: nobody knows what they must be, so none is made."""
     known = image.crc64nvme is not None or _can_hash(image)
-    if not image.size or not known or not _IMAGE.fullmatch(image.id):
+    if not image.size or not known or not IMAGE.fullmatch(image.id):
         return None
     told = (image.size, image.hash_algo, image.hash_value, image.crc64nvme, image.checksum)
     return f"{image.id}+{hashlib.sha256(repr(told).encode()).hexdigest()[:32]}"

@@ -21,7 +21,6 @@ from tidegate.domain.errors import (
     Busy,
     CatalogDown,
     ClientGone,
-    Conflict,
     DigestMismatch,
     Draining,
     Invalid,
@@ -39,6 +38,7 @@ from tidegate.domain.upload import Sent, Upload
 from tidegate.killpoints import kill_point
 from tidegate.services.failing import answer_to, failure_of
 from tidegate.services.quotas import ProjectQuotas, Rationed
+from tidegate.services.refilling import refuse_refill
 from tidegate.services.removals import Removals
 from tidegate.services.waiting import set_within
 from tidegate.settings import ImageFormat, Quotas
@@ -200,8 +200,7 @@ class Uploads:
 
     def refuse_refill(self, caller: Caller, image: Image) -> None:
         """Conflict: the image had data once, and this caller may not give it other."""
-        if image.was_active and not (caller.is_admin or self._locations.allow_refill):
-            raise Conflict("The image was active before; its data cannot be replaced.")
+        refuse_refill(caller, image, self._locations)
 
     def _count(self, change: int) -> None:
         self._running += change

@@ -11,7 +11,6 @@ import asyncio
 import errno
 import fcntl
 import os
-import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,11 +24,13 @@ from tidegate.killpoints import kill_point
 from tidegate.stores.base import Can, Descriptor, Stored
 from tidegate.stores.cache_files import (
     CHANGE,
+    IMAGE,
     OLD,
     TRAILER,
     USE,
     USE_AT,
     Entry,
+    image_of,
     names,
     opened,
     read,
@@ -49,7 +50,6 @@ FILLS = 4
 """Copies that one worker makes at a time; what is downloaded beside them is not copied."""
 
 _THREADS = 2 * FILLS  # as many are left for reading while all copies wait for the disk
-_IMAGE = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 _BAD = frozenset({errno.EIO, errno.ELOOP})
 
@@ -161,7 +161,7 @@ class CacheFolder:
         kill_point("cache_published")
         with opened(self._entries, OLD) as folder:
             os.fsync(folder)
-        prefix = name.partition("+")[0] + "+"
+        prefix = f"{image_of(name)}+"
         for other in names(self._entries):
             if other.startswith(prefix) and other != name:
                 self._remove(other)
@@ -228,7 +228,7 @@ class CacheFolder:
 
     def damaged(self, name: str) -> None:
         """Tell it, and remove the copy. In a thread."""
-        log.error("cached copy damaged", image=name.partition("+")[0])
+        log.error("cached copy damaged", image=image_of(name))
         telemetry.CACHE_DAMAGED.inc()
         self._remove(name)
 
@@ -250,7 +250,7 @@ class CacheFolder:
         def create() -> None:
             os.close(os.open(f"{self._queue}/{image_id}", os.O_CREAT | CHANGE, 0o600))
 
-        if _IMAGE.fullmatch(image_id):
+        if IMAGE.fullmatch(image_id):
             await self._run(create)
 
     async def dequeue(self, image_ids: Iterable[str]) -> int:
@@ -258,7 +258,7 @@ class CacheFolder:
 
         def remove() -> int:
             count = 0
-            for image_id in filter(_IMAGE.fullmatch, image_ids):
+            for image_id in filter(IMAGE.fullmatch, image_ids):
                 with suppress(OSError):
                     os.unlink(f"{self._queue}/{image_id}")
                     count += 1
@@ -274,7 +274,7 @@ class CacheFolder:
             with suppress(OSError), os.scandir(self._queue) as entries:
                 for entry in entries:
                     with suppress(OSError):
-                        if _IMAGE.fullmatch(entry.name):
+                        if IMAGE.fullmatch(entry.name):
                             found.append((entry.stat(follow_symlinks=False).st_mtime, entry.name))
             return [name for _, name in sorted(found)]
 

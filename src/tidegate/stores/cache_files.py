@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-NAME = re.compile(r"([A-Za-z0-9-]{1,64})\+[0-9a-f]{32}")
+IMAGE = re.compile(r"[A-Za-z0-9-]{1,64}")
+NAME = re.compile(rf"{IMAGE.pattern}\+[0-9a-f]{{32}}")
 _MAGIC = b"tidecach"
 _FIXED = struct.Struct("<8sQd")
 USE = struct.Struct("<dQ")  # alone changes, and may be read while it does
@@ -31,7 +32,12 @@ class Entry:
 
     @property
     def image_id(self) -> str:
-        return self.name.partition("+")[0]
+        return image_of(self.name)
+
+
+def image_of(name: str) -> str:
+    """The id of the image of which a copy of this name is."""
+    return name.partition("+")[0]
 
 
 def same_file(fd: int, path: str) -> bool:

@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 
 from tidegate import telemetry
 from tidegate.killpoints import kill_point
-from tidegate.stores.cache_files import CHANGE, TRAILER, same_file, trailer
+from tidegate.stores.cache_files import CHANGE, TRAILER, image_of, same_file, trailer
 from tidegate.stores.threads import FULL
 from tidegate.telemetry import log
 
@@ -170,4 +170,4 @@ class Filling:
 
     @property
     def _image_id(self) -> str:
-        return self._name.partition("+")[0]
+        return image_of(self._name)
