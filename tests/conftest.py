@@ -1,11 +1,33 @@
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from moto.server import ThreadedMotoServer
+from sqlalchemy import make_url
 from tests.kit.keystone import Keystone
 
+from tidegate.catalog import engine
+from tidegate.catalog.upgrade import upgrade
 from tidegate.seaweedfs import SeaweedFS
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _schema(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The migrations run once; each new catalog of a test's own process begins as a copy of what
+    they make."""
+    made, real = tmp_path_factory.mktemp("schema") / "catalog.db", engine._make_sound
+    upgrade(f"sqlite:///{made}")
+
+    def make_sound(url: str) -> None:
+        path = Path(str(make_url(url).database))
+        if path.parent.is_dir() and not path.exists():
+            shutil.copyfile(made, path)
+        real(url)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "_make_sound", make_sound)
+        yield
 
 
 @pytest.fixture(scope="session")

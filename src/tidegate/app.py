@@ -223,7 +223,6 @@ async def gateway(
             removals,
             tasks,
             remote=remote,
-            locations=settings.locations,
             max_size=settings.uploads.max_image_size,
             patience=settings.uploads.idle_timeout,
         )

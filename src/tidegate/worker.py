@@ -5,6 +5,7 @@ settings come as JSON on standard input, so that no secret stands on a command l
 """
 
 import asyncio
+import ctypes
 import gc
 import multiprocessing
 import os
@@ -40,8 +41,7 @@ async def _serve(settings: Settings, listener: socket.socket, tell: int) -> None
     await asyncio.wait({working, telling}, return_when=asyncio.FIRST_COMPLETED)
     if started.is_set():
         os.write(tell, b"+")
-        gc.freeze()  # what serving begins with stays: the collector need not look again
-        gc.set_threshold(*GC_THRESHOLD)
+        _settle()
     telling.cancel()
     leaving = asyncio.ensure_future(at_once.wait())
     await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
@@ -49,6 +49,16 @@ async def _serve(settings: Settings, listener: socket.socket, tell: int) -> None
         os._exit(1)  # told twice to stop: as if killed, and the janitor mends it
     leaving.cancel()
     await working
+
+
+def _settle() -> None:
+    """What the start has left over goes back to the system, and what serving begins with stays:
+    the collector need not look at it again."""
+    gc.collect()
+    with suppress(AttributeError):  # another C library than glibc has none
+        ctypes.CDLL(None).malloc_trim(0)
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLD)
 
 
 def _upgrade_apart(url: str) -> None:

@@ -295,7 +295,7 @@ async def test_s18_data_for_a_path_that_is_none_reaches_no_store(
     [
         "/v2.0/images",
         "/v2.5/images",
-        "/v2.99/images",
+        "/v2.17/images",
         "//v2/images",
         "/v2//images",
         "///v2///images",

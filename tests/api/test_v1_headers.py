@@ -210,7 +210,7 @@ async def test_head_and_get_have_the_same_headers(shared_gate: Gateway) -> None:
             "checksum": "5d41402abc4b2a76b9719d911017c592", "disk_format": "raw",
             "container_format": "bare", "is_public": "False", "protected": "False",
             "deleted": "False", "min_ram": "0", "min_disk": "1", "owner": "p1",
-            "property-distro": "none",
+            "virtual_size": "5", "property-distro": "none",
         }  # fmt: skip
         assert answer.headers["ETag"] == "5d41402abc4b2a76b9719d911017c592"
         assert answer.headers["Content-Type"] == DATA

@@ -1,7 +1,5 @@
 """What every catalog promises of deactivating, and of the look at many images."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -13,14 +11,6 @@ from tidegate.domain.image import Image
 from tidegate.domain.status import Event, Status
 
 ADMIN = Viewer(admin=True)
-
-
-@pytest.fixture
-async def catalog(tmp_path: Path) -> AsyncIterator[SqlCatalog]:
-    catalog = SqlCatalog(f"sqlite:///{tmp_path / 'catalog.db'}")
-    await catalog.open()
-    yield catalog
-    await catalog.close()
 
 
 async def active(catalog: SqlCatalog) -> str:

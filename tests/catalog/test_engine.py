@@ -1,5 +1,6 @@
 """The database itself: its schema, its plans, its failures."""
 
+import asyncio
 import multiprocessing
 import sqlite3
 from dataclasses import replace
@@ -8,12 +9,12 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, select, text
 from sqlalchemy.dialects import sqlite
 
 from tidegate.api.v2.listing import SORT_KEYS
 from tidegate.catalog.base import Condition, ImageQuery, Viewer
-from tidegate.catalog.engine import is_current
+from tidegate.catalog.engine import Database, is_current
 from tidegate.catalog.query import image_page
 from tidegate.catalog.sql import ONE_IMAGE, SqlCatalog
 from tidegate.catalog.tables import metadata
@@ -211,6 +212,22 @@ def test_one_image_is_found_by_its_key(url: str, path: Path, admin: bool) -> Non
     found = explain(path, ONE_IMAGE[admin], {"id": "x", "project": "p"})
     assert "SEARCH images USING INDEX sqlite_autoindex_images_1" in found
     assert "SCAN" not in found.replace("SCAN anon", "")
+
+
+@pytest.mark.parametrize("writing", [False, True])
+async def test_closing_lets_what_is_under_way_end(url: str, writing: bool) -> None:
+    database = Database(url)
+    await database.open()
+
+    async def write() -> None:
+        async with database.transaction() as connection:
+            await connection.execute(text("SELECT 1"))
+
+    using = asyncio.ensure_future(write() if writing else database.rows(select(text("1"))))
+    await asyncio.sleep(0)
+    await database.close()
+    assert using.done()
+    await using
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,6 @@
 """What every catalog promises of metadata definitions."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -20,23 +18,6 @@ CONTENTS: Contents = {
     Kind.TAG: [Definition(name="b"), Definition(name="a")],
     Kind.PROPERTY: [Definition(name="p", content={"title": "P", "default": None})],
 }
-
-
-@pytest.fixture
-async def catalog(tmp_path: Path) -> AsyncIterator[SqlCatalog]:
-    catalog = SqlCatalog(f"sqlite:///{tmp_path / 'catalog.db'}")
-    await catalog.open()
-    yield catalog
-    await catalog.close()
-
-
-@pytest.fixture
-async def other(tmp_path: Path, catalog: SqlCatalog) -> AsyncIterator[SqlCatalog]:
-    """Another worker's, on the same database."""
-    other = SqlCatalog(f"sqlite:///{tmp_path / 'catalog.db'}")
-    await other.open()
-    yield other
-    await other.close()
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """What every catalog promises of locations that a task registers: the image is one holder's."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -18,14 +16,6 @@ ADMIN = Viewer(admin=True)
 ALL = tuple(TaskType)
 WHERE = Location("http", "http://example.org/x", own=False)
 DIGESTS = {"checksum": "0" * 32, "hash_algo": "sha512", "hash_value": "1" * 128}
-
-
-@pytest.fixture
-async def catalog(tmp_path: Path) -> AsyncIterator[SqlCatalog]:
-    catalog = SqlCatalog(f"sqlite:///{tmp_path / 'catalog.db'}")
-    await catalog.open()
-    yield catalog
-    await catalog.close()
 
 
 async def queued(catalog: SqlCatalog, **fields: Any) -> str:

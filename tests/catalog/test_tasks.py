@@ -2,8 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -17,23 +15,6 @@ from tidegate.domain.task import TASK_TRANSITIONS, Task, TaskEvent, TaskStatus, 
 ADMIN = Viewer(admin=True)
 KEEP = 3600.0
 ALL = tuple(TaskType)
-
-
-@pytest.fixture
-async def catalog(tmp_path: Path) -> AsyncIterator[SqlCatalog]:
-    catalog = SqlCatalog(f"sqlite:///{tmp_path / 'catalog.db'}")
-    await catalog.open()
-    yield catalog
-    await catalog.close()
-
-
-@pytest.fixture
-async def other(tmp_path: Path, catalog: SqlCatalog) -> AsyncIterator[SqlCatalog]:
-    """Another worker's, on the same database."""
-    other = SqlCatalog(f"sqlite:///{tmp_path / 'catalog.db'}")
-    await other.open()
-    yield other
-    await other.close()
 
 
 def task(**fields: Any) -> Task:

@@ -1,8 +1,6 @@
 """The read cache of a node: two workers on a real store, deaths, and the real client."""
 
 import asyncio
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -10,13 +8,12 @@ import aiohttp
 import pytest
 from tests.e2e.bucket import MIB, Bucket
 from tests.e2e.test_deactivation import CUT_WITHIN, downloading, held_still
-from tests.kit.command import environment
 from tests.kit.gateway import Answer
+from tests.kit.glance import Glance
 from tests.kit.server import Remote, Server, client, until
 from tests.kit.sources import pattern
 from tests.kit.tokens import Callers, everybody
 
-GLANCE = str(Path(sys.executable).parent / "glance")
 DATA = pattern(48 * MIB)
 SMALL = pattern(3 * MIB + 1)
 
@@ -158,56 +155,28 @@ async def test_a_worker_that_dies_while_it_copies(
     assert (await download(callers, image_id)).body == SMALL
 
 
-class Glance:
-    def __init__(self, server: Server, headers: dict[str, str]) -> None:
-        self._server = server
-        self._token = headers["X-Auth-Token"]
-
-    def run(self, *arguments: str) -> str:
-        """What it printed."""
-        done = subprocess.run(
-            [
-                GLANCE,
-                "--os-image-url",
-                self._server.url,
-                "--os-auth-token",
-                self._token,
-                *arguments,
-            ],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            cwd=self._server.folder,
-            env=environment(COLUMNS="200"),
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr + done.stdout
-        return done.stdout
-
-    def states(self) -> dict[str, str]:
-        """``cached`` or ``queued``, by image."""
-        rows = [line.split("|") for line in self.run("cache-list").splitlines() if "|" in line]
-        return {row[1].strip(): row[2].strip() for row in rows[1:]}
+def states(glance: Glance) -> dict[str, str]:
+    """``cached`` or ``queued``, by image."""
+    return {row[0]: row[1] for row in glance.rows("cache-list")}
 
 
 async def test_the_real_client(
     server: Server, callers: Callers, headers: dict[str, dict[str, str]], bucket: Bucket
 ) -> None:
-    glance = Glance(server, headers["admin"])
+    glance = Glance(server, version=None, token=headers["admin"]["X-Auth-Token"])
     image_id, gone = await callers.active(SMALL), await callers.active(SMALL)
     bucket.delete(bucket.of(gone)[0])
     glance.run("cache-clear")
-    assert glance.states() == {}
+    assert states(glance) == {}
     glance.run("cache-queue", image_id)
     await cached(callers, image_id)
     glance.run("cache-queue", gone)  # its object is not there: it waits
-    assert glance.states() == {image_id: "cached", gone: "queued"}
+    assert states(glance) == {image_id: "cached", gone: "queued"}
     glance.run("cache-clear", "--target", "queue")
-    assert glance.states() == {image_id: "cached"}
+    assert states(glance) == {image_id: "cached"}
     glance.run("cache-delete", image_id)
-    assert glance.states() == {}
+    assert states(glance) == {}
     assert (await download(callers, image_id)).body == SMALL
     await cached(callers, image_id)
     glance.run("cache-clear", "--target", "cache")
-    assert glance.states() == {}
+    assert states(glance) == {}

@@ -2,13 +2,11 @@
 
 import asyncio
 import json
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from tests.kit.command import environment
+from tests.kit.glance import FORMATS, Glance
 from tests.kit.origins import Origin, serving
 from tests.kit.server import Remote, Server, client, configure, until
 
@@ -16,36 +14,7 @@ from tidegate.catalog.base import AddLocation, ImageChange
 from tidegate.catalog.sql import SqlCatalog
 from tidegate.domain.image import Location
 
-GLANCE = str(Path(sys.executable).parent / "glance")
-FORMATS = ("--disk-format", "raw", "--container-format", "bare")
 BYTES = b"hello"
-
-
-class Client:
-    def __init__(self, server: Server) -> None:
-        self._server = server
-
-    def run(self, *arguments: str, fails: bool = False) -> str:
-        """What it printed."""
-        command = [GLANCE, "--os-image-api-version", "2", "--os-image-url", self._server.url,
-                   "--os-auth-token", "none", *arguments]  # fmt: skip
-        done = subprocess.run(
-            # an open standard input would be taken for an image's data
-            ["bash", "-c", 'exec "$@" <&-', "glance", *command],
-            capture_output=True,
-            text=True,
-            cwd=self._server.folder,
-            env=environment(COLUMNS="300", HOME=str(self._server.folder)),
-            timeout=60,
-            check=False,
-        )
-        assert (done.returncode != 0) is fails, done.stderr + done.stdout
-        return done.stderr if fails else done.stdout
-
-    def fields(self, *arguments: str) -> dict[str, str]:
-        """A table of two columns."""
-        rows = (line.split("|") for line in self.run(*arguments).splitlines() if "|" in line)
-        return {row[1].strip(): row[2].strip() for row in rows}
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +36,8 @@ def server(folder: Path) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def glance(server: Server) -> Client:
-    return Client(server)
+def glance(server: Server) -> Glance:
+    return Glance(server)
 
 
 @pytest.fixture
@@ -83,24 +52,24 @@ async def origin() -> AsyncIterator[Origin]:
         yield found
 
 
-async def run(glance: Client, *arguments: str) -> str:
+async def run(glance: Glance, *arguments: str) -> str:
     """While this process answers as the origin."""
     return await asyncio.to_thread(glance.run, *arguments)
 
 
-def test_stores_info(glance: Client) -> None:
+def test_stores_info(glance: Glance) -> None:
     said = glance.run("stores-info")
     for word in ("fast", "cold", "slow", "read-only"):
         assert word in said
     assert "data_dir" in glance.run("stores-info", "--detail")
 
 
-def test_usage(glance: Client) -> None:
+def test_usage(glance: Glance) -> None:
     assert "image_count_total" in glance.run("usage")
 
 
 async def test_an_image_goes_into_the_store_it_is_meant_for_and_out_of_one(
-    glance: Client, gate: Remote, folder: Path
+    glance: Glance, gate: Remote, folder: Path
 ) -> None:
     made = glance.fields("image-create", "--name", "x", *FORMATS, "--file", "disk",
                          "--store", "cold")  # fmt: skip
@@ -125,7 +94,7 @@ async def test_an_image_goes_into_the_store_it_is_meant_for_and_out_of_one(
     assert "not available on this node" in refused
 
 
-async def test_locations_by_patch(glance: Client, gate: Remote, origin: Origin) -> None:
+async def test_locations_by_patch(glance: Glance, gate: Remote, origin: Origin) -> None:
     image_id = await gate.create()
     await run(glance, "location-add", "--url", origin.url, image_id)
     assert (await gate.show(image_id))["status"] == "active"
@@ -137,7 +106,7 @@ async def test_locations_by_patch(glance: Client, gate: Remote, origin: Origin) 
     assert [one["url"] for one in (await gate.show(image_id))["locations"]] == [origin.url]
 
 
-async def test_a_location_by_post(glance: Client, gate: Remote, origin: Origin) -> None:
+async def test_a_location_by_post(glance: Glance, gate: Remote, origin: Origin) -> None:
     image_id = await gate.create()
     await run(glance, "add-location", "--url", origin.url, image_id)
 

@@ -65,7 +65,8 @@ async def origin() -> AsyncIterator[Origin]:
 async def asked(remote: Remote, kind: str, url: str) -> dict[str, Any]:
     """A task: an import, or the copy into an image."""
     if kind == "import":
-        given = {"import_from": url, "import_from_format": "raw", "image_properties": {}}
+        properties = {"disk_format": "raw", "container_format": "bare"}
+        given = {"import_from": url, "import_from_format": "raw", "image_properties": properties}
         answer = await remote.ask("POST", "/v2/tasks", json={"type": "import", "input": given})
         assert answer.status == 201, answer.body
         task: dict[str, Any] = answer.json

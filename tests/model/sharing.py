@@ -4,7 +4,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import rule
 from tests.model.copying import import_task
 from tests.model.ground import ANYBODY, APIS, CALLERS, Ground, data_path, meta
-from tests.model.world import DATA
+from tests.model.model import Model
+from tests.model.world import DATA, Reply
 
 PROJECTS = st.sampled_from(["p2", "p3"])
 MAY_SHARE = st.sampled_from([None, False, True])
@@ -28,6 +29,17 @@ class Sharing(Ground):
             assert reply.status == 200, (model, reply)
             model.visibility = visibility
 
+    def _may_share(self, model: Model, caller: str, reply: Reply) -> bool:
+        """Whether it was done, as it must be for this caller."""
+        if not model.shared_by(caller):
+            assert reply.status == 404, (model, reply)
+            return False
+        if model.visibility != "shared":
+            assert reply.status == 403, (model, reply)
+            return False
+        assert reply.status == 204, (model, reply)
+        return True
+
     @rule(image=Ground.images, project=PROJECTS, can_share=MAY_SHARE, caller=ANYBODY)
     def share(self, image: str, project: str, can_share: bool | None, caller: str) -> None:
         model = self._settled(image)
@@ -36,12 +48,7 @@ class Sharing(Ground):
             reply = self.world.ask("PUT", path, caller=caller)
         else:
             reply = self._json("PUT", path, {"member": {"can_share": can_share}}, caller)
-        if not model.shared_by(caller):
-            assert reply.status == 404, (model, reply)
-        elif model.visibility != "shared":
-            assert reply.status == 403, (model, reply)
-        else:
-            assert reply.status == 204, (model, reply)
+        if self._may_share(model, caller, reply):
             before = model.members.get(project, False)
             model.members[project] = before if can_share is None else can_share
 
@@ -51,12 +58,7 @@ class Sharing(Ground):
         members = [{"member_id": name, "can_share": may} for name, may in wanted.items()]
         path = f"/v1/images/{image}/members"
         reply = self._json("PUT", path, {"memberships": members}, caller)
-        if not model.shared_by(caller):
-            assert reply.status == 404, (model, reply)
-        elif model.visibility != "shared":
-            assert reply.status == 403, (model, reply)
-        else:
-            assert reply.status == 204, (model, reply)
+        if self._may_share(model, caller, reply):
             model.members = dict(wanted)
 
     @rule(image=Ground.images, project=PROJECTS, caller=ANYBODY)

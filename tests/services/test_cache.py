@@ -16,7 +16,8 @@ from tidegate.domain.image import Image
 from tidegate.domain.policy import Policy
 from tidegate.domain.status import Status
 from tidegate.services.cache import Cache, name_of
-from tidegate.stores.cache import CacheFolder, Filling, Held
+from tidegate.stores.cache import CacheFolder, Held
+from tidegate.stores.cache_filling import Filling
 
 DATA = bytes(range(256)) * 100
 OTHER = DATA[::-1]

@@ -57,7 +57,7 @@ class Copying:
         images = Images(world.catalog, Policy(), locations, world.removals, quotas=Quotas())
         return Imports(
             world.catalog, Policy(), images, world.uploads(), world.removals,
-            tasks or self.tasks, remote=self.remote, locations=LocationSettings(), max_size=2**40,
+            tasks or self.tasks, remote=self.remote, max_size=2**40,
             patience=30,
         )  # fmt: skip
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from tidegate.domain.errors import ObjectChanged, StoreDown
-from tidegate.stores.cache import CacheFolder, Filling
+from tidegate.stores.cache import CacheFolder
+from tidegate.stores.cache_filling import Filling
 
 MIB = 2**20
 DATA = bytes(range(256)) * 4096  # 1 MiB

@@ -10,7 +10,7 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -83,6 +83,9 @@ class Database:
         self._writer: AsyncEngine | None = None
         self._reader: AsyncEngine | None = None
         self._points: PointReads | None = None
+        self._under_way = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     async def open(self) -> None:
         await asyncio.to_thread(_make_sound, self.url.render_as_string(hide_password=False))
@@ -97,6 +100,10 @@ class Database:
             self._points = PointReads(await asyncio.to_thread(self._connect))
 
     async def close(self) -> None:
+        """After what is under way: a connection that is in use would be closed by nobody."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(BUSY_TIMEOUT):
+                await self._idle.wait()
         if self._points is not None:
             await self._points.close()
             self._points = None
@@ -108,13 +115,13 @@ class Database:
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
         """Commits at the end, rolls back on an exception; durable when it returns."""
         assert self._writer is not None
-        with translated():
+        with translated(), self._used():
             async with self._writer.begin() as connection:
                 yield connection
 
     async def rows(self, statement: Select[Any]) -> Sequence[Mapping[str, Any]]:
         assert self._reader is not None
-        with translated():
+        with translated(), self._used():
             async with self._reader.connect() as connection:
                 found = await connection.execute(statement)
                 return list(found.mappings())
@@ -127,6 +134,17 @@ class Database:
         assert self._points is not None
         with translated():
             return await self._points.first(sql, parameters, make)
+
+    @contextmanager
+    def _used(self) -> Iterator[None]:
+        self._under_way += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._idle.set()
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(str(self.url.database), check_same_thread=False)
@@ -143,10 +161,14 @@ def is_there(url: str) -> bool:
 def is_current(url: str) -> bool:
     """Whether the schema is there, and of this version. CatalogDown."""
     with connection_to(url, writing=False) as connection:
-        if not inspect(connection).has_table(_VERSION):
-            return False
-        version = select(column("version_num", String())).select_from(table(_VERSION))
-        return connection.execute(version).scalar() == newest_version()
+        return _is_current(connection)
+
+
+def _is_current(connection: Connection) -> bool:
+    if not inspect(connection).has_table(_VERSION):
+        return False
+    version = select(column("version_num", String())).select_from(table(_VERSION))
+    return connection.execute(version).scalar() == newest_version()
 
 
 def newest_version() -> str:
@@ -260,11 +282,12 @@ def _roll_back(connection: Any, record: object, error: object) -> None:
 
 def _make_sound(url: str) -> None:
     """Upgraded where it must be. CatalogDown, also for a damaged file."""
-    if not is_current(url):
+    with connection_to(url, writing=False) as connection:
+        if connection.exec_driver_sql("PRAGMA quick_check(1)").scalar() != "ok":
+            raise CatalogDown("The catalog's file is damaged; restore it from a backup.")
+        current = _is_current(connection)
+    if not current:
         # Alembic stays in memory for good, and nobody needs it after the first start
         from tidegate.catalog.upgrade import upgrade
 
         upgrade(url)
-    with connection_to(url, writing=False) as connection:
-        if connection.exec_driver_sql("PRAGMA quick_check(1)").scalar() != "ok":
-            raise CatalogDown("The catalog's file is damaged; restore it from a backup.")

@@ -33,7 +33,7 @@ class Activation:
         log.info("image reactivated", image=image_id, by_admin=caller.is_admin)
 
     async def _require(self, caller: Caller, action: str, image_id: str) -> None:
-        viewer = Viewer(project=caller.project, admin=caller.is_admin)
+        viewer = Viewer.of(caller)
         image = await self._catalog.get_image(image_id, viewer)
         self._policy.require(caller, action, image)
 

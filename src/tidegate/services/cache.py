@@ -6,7 +6,6 @@ where it comes.
 """
 
 import hashlib
-import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -19,7 +18,9 @@ from tidegate.domain.errors import Forbidden, Invalid, NotFound, ObjectChanged, 
 from tidegate.domain.image import Image
 from tidegate.domain.policy import Caller, Policy
 from tidegate.domain.status import GONE, Status
-from tidegate.stores.cache import CacheFolder, Check, Entry, Filling, Held
+from tidegate.stores.cache import CacheFolder, Held
+from tidegate.stores.cache_files import IMAGE, Entry
+from tidegate.stores.cache_filling import Check, Filling
 from tidegate.telemetry import log
 
 SWEEP_EVERY = 60.0
@@ -28,7 +29,6 @@ SWEEP_EVERY = 60.0
 TRY_AGAIN = 60.0
 """Seconds after which a queued image that could not be read is read again."""
 
-_IMAGE = re.compile(r"[A-Za-z0-9-]{1,64}")
 _TARGETS = {"": ("cache", "queue"), "cache": ("cache",), "queue": ("queue",)}
 
 Read = Callable[[Image, Filling], Awaitable[None]]
@@ -203,7 +203,7 @@ class Cache:
         return self._found
 
     async def _image(self, caller: Caller, image_id: str) -> Image | None:
-        viewer = Viewer(project=caller.project, admin=caller.is_admin)
+        viewer = Viewer.of(caller)
         try:
             image = await self._catalog.get_image(image_id, viewer)
             self._policy.require(caller, "get_image", image)
@@ -223,7 +223,7 @@ class Cache:
 def name_of(image: Image) -> str | None:
     """Of the copy of these bytes; None: nobody knows what they must be, so none is made."""
     known = image.crc64nvme is not None or _can_hash(image)
-    if not image.size or not known or not _IMAGE.fullmatch(image.id):
+    if not image.size or not known or not IMAGE.fullmatch(image.id):
         return None
     told = (image.size, image.hash_algo, image.hash_value, image.crc64nvme, image.checksum)
     return f"{image.id}+{hashlib.sha256(repr(told).encode()).hexdigest()[:32]}"

@@ -16,7 +16,8 @@ from tidegate.services.cache import Cache
 from tidegate.services.watching import Watch, deactivated
 from tidegate.settings import Downloads as DownloadSettings
 from tidegate.stores.base import Reading, Store
-from tidegate.stores.cache import Filling, Held
+from tidegate.stores.cache import Held
+from tidegate.stores.cache_filling import Filling
 from tidegate.telemetry import log
 from tidegate.transfer.download import Readable, Receiving
 from tidegate.transfer.memory import Arena
@@ -48,7 +49,7 @@ class Downloads:
 
         NotFound, Forbidden (policy, or deactivated); NoData: killed, with the reason.
         """
-        viewer = Viewer(project=caller.project, admin=caller.is_admin)
+        viewer = Viewer.of(caller)
         image = await self._catalog.get_image(image_id, viewer)
         self._policy.require(caller, "get_image", image)
         self._policy.require(caller, "download_image", image)

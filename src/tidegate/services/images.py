@@ -101,7 +101,7 @@ class Images:
         self._projects = projects or ProjectQuotas(quotas)
 
     async def show(self, caller: Caller, image_id: str) -> Image:
-        image = await self._catalog.get_image(image_id, _viewer(caller))
+        image = await self._catalog.get_image(image_id, Viewer.of(caller))
         if not self._policy.allows(caller, "get_image", image):
             raise NotFound(f"No image found with ID {image_id}")
         return image
@@ -109,7 +109,7 @@ class Images:
     async def show_v1(self, caller: Caller, image_id: str) -> Image:
         """As ``show``; an admin is shown what is gone as well."""
         known = self._catalog.get_image_or_gone if caller.is_admin else self._catalog.get_image
-        image = await known(image_id, _viewer(caller))
+        image = await known(image_id, Viewer.of(caller))
         if not self._policy.allows(caller, "get_image", image):
             raise NotFound(f"No image found with ID {image_id}")
         return image
@@ -132,7 +132,7 @@ class Images:
             kind, _, name = column.partition(":")
             if kind == "property" and not self._policy.allows_property(caller, "read", name):
                 raise Invalid(f"Images cannot be chosen by the property {name}.")
-        found = await self._catalog.list_images(replace(query, viewer=_viewer(caller)))
+        found = await self._catalog.list_images(replace(query, viewer=Viewer.of(caller)))
         more = 0 < query.limit <= len(found)
         seen = tuple(image for image in found if self._policy.allows(caller, "get_image", image))
         return Page(seen, found[-1].id if more else None)
@@ -400,7 +400,3 @@ def property_name(name: str) -> str:
     if unicodedata.normalize("NFKC", name) != name or not name.isprintable():
         raise Invalid("The name of a property must be printable and in Unicode's NFKC form.")
     return name
-
-
-def _viewer(caller: Caller) -> Viewer:
-    return Viewer(project=caller.project, admin=caller.is_admin)

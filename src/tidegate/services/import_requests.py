@@ -80,10 +80,8 @@ class ImportRequests:
         if wanted.method not in self.methods:
             raise Invalid(f"Unknown import method name '{wanted.method}'.")
         method = Method(wanted.method)
-        viewer = Viewer(project=caller.project, admin=caller.is_admin)
-        image = await self._catalog.get_image(image_id, viewer)
-        if not self._policy.allows(caller, "get_image", image):
-            raise NotFound(f"No image found with ID {image_id}")
+        image = await self._catalog.get_image(image_id, Viewer.of(caller))
+        self._policy.require(caller, "get_image", image)
         await self._check_status(image, method)
         if method == Method.REMOTE:
             self._elsewhere.check(wanted.source)

@@ -36,7 +36,6 @@ from tidegate.services.images import BASE_FIELDS, Images, NewImage
 from tidegate.services.removals import Removals
 from tidegate.services.tasks import Holding, Tasks, Work, new_task
 from tidegate.services.uploads import Expected, Uploads
-from tidegate.settings import Locations as LocationSettings
 from tidegate.stores.http import HttpStore
 from tidegate.transfer.fetching import UNREACHABLE, Fetching
 
@@ -64,7 +63,6 @@ class Imports:
         tasks: Tasks,
         *,
         remote: HttpStore,
-        locations: LocationSettings,
         max_size: int,
         patience: float,
     ) -> None:
@@ -75,7 +73,6 @@ class Imports:
         self._removals = removals
         self._tasks = tasks
         self._remote = remote
-        self._locations = locations
         self._max_size = max_size
         self._patience = patience
 
@@ -99,9 +96,8 @@ class Imports:
         LocationRefused, Busy; NotFound: the source says that there is nothing."""
         for rule in ("copy_from", "upload_image"):
             self._policy.require(caller, rule, image)
-        refill = image is not None and image.was_active
-        if refill and not (caller.is_admin or self._locations.allow_refill):
-            raise Conflict("The image was active before; its data cannot be replaced.")
+        if image is not None:
+            self._uploads.refuse_refill(caller, image)
         if not url:
             raise Invalid("External source should not be empty")
         self._remote.check(url)

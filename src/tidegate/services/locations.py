@@ -18,6 +18,7 @@ from tidegate.domain.errors import (
 from tidegate.domain.image import Image, Location
 from tidegate.domain.policy import Caller, Policy
 from tidegate.domain.status import Status
+from tidegate.services.refilling import may_refill, refuse_refill
 from tidegate.services.vouching import check_vouched
 from tidegate.settings import Locations as Settings
 from tidegate.stores.base import Store
@@ -161,9 +162,8 @@ class Locations:
             raise Conflict(
                 f"It's not allowed to {edit.op} locations if image status is {image.status}."
             )
-        may_refill = caller.is_admin or self._settings.allow_refill
-        if image.status is Status.QUEUED and image.was_active and not may_refill:
-            raise Conflict("The image was active before; its data cannot be replaced.")
+        if image.status is Status.QUEUED:
+            refuse_refill(caller, image, self._settings)
         if not edit.by_header:
             check_vouched(image, [value.learnt for value in edit.values], self._algorithm)
         if edit.index == NOWHERE:
@@ -177,7 +177,7 @@ class Locations:
                     location=location,
                     position=None if edit.index is None else edit.index + at,
                     limit=self._limit,
-                    refill=may_refill,
+                    refill=may_refill(caller, self._settings),
                     learnt={**value.learnt, "size": known},
                 )
             )

@@ -106,11 +106,11 @@ class Members:
 
     async def shared_with(self, caller: Caller, project: str) -> list[Member]:
         """Its memberships in images of the caller, or the caller's own; an admin's: all."""
-        viewer = Viewer(project=caller.project, admin=caller.is_admin)
+        viewer = Viewer.of(caller)
         return await self._catalog.shared_with(project, viewer)
 
     async def _visible(self, caller: Caller, image_id: str) -> Image:
-        viewer = Viewer(project=caller.project, admin=caller.is_admin)
+        viewer = Viewer.of(caller)
         image = await self._catalog.get_image(image_id, viewer)
         if not self._policy.allows(caller, "get_image", image):
             raise _not_found(image_id)
@@ -127,7 +127,7 @@ class Members:
 
     async def _image(self, caller: Caller, image_id: str) -> Image:
         """Also one about to be deleted, for an admin."""
-        viewer = Viewer(project=caller.project, admin=caller.is_admin)
+        viewer = Viewer.of(caller)
         known = self._catalog.get_image_or_gone if caller.is_admin else self._catalog.get_image
         image = await known(image_id, viewer)
         if image.status is Status.DELETED or not self._policy.allows(caller, "get_image", image):

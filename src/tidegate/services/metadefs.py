@@ -96,7 +96,7 @@ class Metadefinitions:
         """``query.viewer`` is replaced by the caller's. The marker: NotFound, Forbidden."""
         self._require(caller, "get_metadef_namespaces")
         self._require(caller, "list_metadef_resource_types")
-        found = await self._catalog.list_namespaces(replace(query, viewer=_viewer(caller)))
+        found = await self._catalog.list_namespaces(replace(query, viewer=Viewer.of(caller)))
         more = 0 < query.limit <= len(found)
         seen = [one for one in found if self._allows(caller, SEE, one)]
         associations = await self._catalog.associations_of(seen)
@@ -196,7 +196,7 @@ class Metadefinitions:
         log.info("definitions deleted", namespace=name, kind=kind)
 
     async def _find(self, caller: Caller, name: str, *rules: str) -> Namespace:
-        namespace = await self._catalog.get_namespace(name, _viewer(caller))
+        namespace = await self._catalog.get_namespace(name, Viewer.of(caller))
         for rule in rules:
             self._require(caller, rule, namespace)
         return namespace
@@ -217,10 +217,6 @@ class Metadefinitions:
                 id=namespace.name, owner=namespace.owner, visibility=namespace.visibility
             )
         return self._policy.allows(caller, rule, target)
-
-
-def _viewer(caller: Caller) -> Viewer:
-    return Viewer(project=caller.project, admin=caller.is_admin)
 
 
 def _owned(caller: Caller, namespace: Namespace) -> Namespace:

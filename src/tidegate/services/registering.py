@@ -14,7 +14,6 @@ from typing import Any
 from tidegate.catalog.base import Catalog, Viewer
 from tidegate.domain.errors import (
     BadTransition,
-    Conflict,
     DigestMismatch,
     Forbidden,
     Gone,
@@ -32,6 +31,7 @@ from tidegate.domain.task import Task, TaskType
 from tidegate.domain.upload import Sent
 from tidegate.killpoints import kill_point
 from tidegate.services.locations import Locations
+from tidegate.services.refilling import may_refill, refuse_refill
 from tidegate.services.tasks import Holding, Tasks, Work, new_task
 from tidegate.services.vouching import digest_fault
 from tidegate.settings import Locations as Settings
@@ -100,11 +100,8 @@ class Registering:
 
     async def find(self, caller: Caller, image_id: str) -> Image:
         """NotFound."""
-        image = await self._catalog.get_image(
-            image_id, Viewer(project=caller.project, admin=caller.is_admin)
-        )
-        if not self._policy.allows(caller, "get_image", image):
-            raise NotFound(f"No image found with ID {image_id}")
+        image = await self._catalog.get_image(image_id, Viewer.of(caller))
+        self._policy.require(caller, "get_image", image)
         return image
 
     async def listed(self, caller: Caller, image_id: str) -> list[tuple[str, Mapping[str, Any]]]:
@@ -129,8 +126,7 @@ class Registering:
         remote = wanted.url.partition("://")[0].lower() in ("http", "https")
         if not remote and SERVICE not in caller.roles:
             raise Forbidden("http store must be enabled to use location API by normal user.")
-        if image.was_active and not self._may_refill(caller):
-            raise Conflict("The image was active before; its data cannot be replaced.")
+        refuse_refill(caller, image, self._settings)
         if wanted.vouched:
             algorithm, value = wanted.vouched["os_hash_algo"], wanted.vouched["os_hash_value"]
             fault = digest_fault("os_hash_value", algorithm, value)
@@ -156,9 +152,6 @@ class Registering:
         self._tasks.added(task)
         return task
 
-    def _may_refill(self, caller: Caller) -> bool:
-        return caller.is_admin or self._settings.allow_refill
-
     # the work
 
     async def _register(self, holding: Holding) -> Mapping[str, object]:
@@ -181,7 +174,7 @@ class Registering:
         return {"image_id": image.id}
 
     async def _added(self, task: Task, where: Location, learnt: Mapping[str, object]) -> Image:
-        refill = self._may_refill(task.caller)
+        refill = may_refill(task.caller, self._settings)
         image = await self._catalog.register_location(task, where, learnt, refill=refill)
         log.info("location registered", image=image.id, store=where.store, task=task.id)
         return image

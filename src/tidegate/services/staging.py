@@ -42,8 +42,7 @@ class Staging:
     ) -> Image:
         """queued → uploading; back to queued, with nothing left, whatever breaks from the claim
         on. Raises as ``Uploads.upload``; the formats need not be set."""
-        viewer = Viewer(project=caller.project, admin=caller.is_admin)
-        image = await self._catalog.get_image(image_id, viewer)
+        image = await self._catalog.get_image(image_id, Viewer.of(caller))
         self._policy.require(caller, "modify_image", image)
         self._uploads.refuse_refill(caller, image)
         expected = with_declared(expected, image)

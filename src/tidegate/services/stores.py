@@ -62,7 +62,7 @@ class Stores:
         be removed is written down with it; then the bytes go. Conflict, NotFound, Forbidden."""
         if all(one.id != store_id for one in self.known):
             raise Conflict(f"The selected store {store_id} is not available on this node.")
-        viewer = Viewer(project=caller.project, admin=caller.is_admin)
+        viewer = Viewer.of(caller)
         image = await self._catalog.get_image(image_id, viewer)
         for rule in ("get_image_location", "delete_image_location"):
             self._policy.require(caller, rule, image)

@@ -88,16 +88,16 @@ class Tasks:
 
     async def show(self, caller: Caller, task_id: str) -> Task:
         self._policy.require(caller, "get_task")
-        return await self._catalog.get_task(task_id, _viewer(caller))
+        return await self._catalog.get_task(task_id, Viewer.of(caller))
 
     async def page(self, caller: Caller, query: TaskQuery) -> list[Task]:
         """``query.viewer`` is replaced by the caller's."""
         self._policy.require(caller, "get_tasks")
-        return await self._catalog.list_tasks(replace(query, viewer=_viewer(caller)))
+        return await self._catalog.list_tasks(replace(query, viewer=Viewer.of(caller)))
 
     async def of_image(self, caller: Caller, image_id: str) -> list[Task]:
         """The caller's tasks about an image. NotFound."""
-        viewer = _viewer(caller)
+        viewer = Viewer.of(caller)
         image = await self._catalog.get_image(image_id, viewer)
         self._policy.require(caller, "get_image", image)
         return await self._catalog.list_tasks(
@@ -246,7 +246,3 @@ def new_task(
         image_id=image_id,
         request_id=request_id,
     )
-
-
-def _viewer(caller: Caller) -> Viewer:
-    return Viewer(project=caller.project, admin=caller.is_admin)

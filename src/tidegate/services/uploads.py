@@ -23,7 +23,6 @@ from tidegate.domain.errors import (
     Busy,
     CatalogDown,
     ClientGone,
-    Conflict,
     DigestMismatch,
     Draining,
     Invalid,
@@ -41,6 +40,7 @@ from tidegate.domain.upload import Purpose, Sent, Upload
 from tidegate.killpoints import kill_point
 from tidegate.services.failing import answer_to, failure_of
 from tidegate.services.quotas import ProjectQuotas, Rationed
+from tidegate.services.refilling import refuse_refill
 from tidegate.services.removals import Removals
 from tidegate.services.waiting import set_within
 from tidegate.settings import ImageFormat, Quotas
@@ -120,13 +120,13 @@ class Uploads:
         await self._idle.wait()
 
     async def attempts(self, caller: Caller, image_id: str) -> list[Upload]:
-        image = await self._catalog.get_image(image_id, _viewer(caller))
+        image = await self._catalog.get_image(image_id, Viewer.of(caller))
         self._policy.require(caller, "get_image", image)
         return await self._catalog.uploads_of(image_id)
 
     async def refuse(self, caller: Caller, image_id: str) -> None:
         """Kill a queued image whose data cannot even begin (API v1: a wrong content type)."""
-        image = await self._catalog.get_image(image_id, _viewer(caller))
+        image = await self._catalog.get_image(image_id, Viewer.of(caller))
         self._policy.require(caller, "upload_image", image)
         await self._catalog.advance(image_id, Event.REFUSE)
 
@@ -152,7 +152,7 @@ class Uploads:
         NotFound, Forbidden, BadTransition, Invalid, TooLarge, Busy before; ClientGone,
         SizeMismatch, DigestMismatch, TooLarge, WrongFormat, UnsafeFormat, StoreError, Gone after.
         """
-        image = await self._catalog.get_image(image_id, _viewer(caller))
+        image = await self._catalog.get_image(image_id, Viewer.of(caller))
         self._policy.require(caller, "upload_image", image)
         self.refuse_refill(caller, image)
         expected = with_declared(expected, image, () if change is None else change.fields)
@@ -258,8 +258,7 @@ class Uploads:
 
     def refuse_refill(self, caller: Caller, image: Image) -> None:
         """Conflict: the image had data once, and this caller may not give it other."""
-        if image.was_active and not (caller.is_admin or self._locations.allow_refill):
-            raise Conflict("The image was active before; its data cannot be replaced.")
+        refuse_refill(caller, image, self._locations)
 
     def _count(self, change: int) -> None:
         self._running += change
@@ -435,10 +434,6 @@ class Uploads:
                where=failure.where, bytes=sending.received, request_id=failure.request_id,
                error=failure.message)  # fmt: skip
         return answer_to(error, failure)
-
-
-def _viewer(caller: Caller) -> Viewer:
-    return Viewer(project=caller.project, admin=caller.is_admin)
 
 
 def with_declared(

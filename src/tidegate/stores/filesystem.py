@@ -33,6 +33,7 @@ from tidegate.domain.errors import (
 from tidegate.killpoints import kill_point
 from tidegate.settings import FilesystemStore as FilesystemSettings
 from tidegate.stores.base import Can, Descriptor, Limits, Listed, Part, Stored, Unfinished
+from tidegate.stores.threads import FULL, run_through
 
 T = TypeVar("T")
 
@@ -46,7 +47,6 @@ _PROBE_LIVES = 3600.0
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OLD = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FOLDER = _OLD | os.O_DIRECTORY
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
@@ -329,15 +329,7 @@ class FilesystemStore:
         return fd
 
     async def _run(self, work: Callable[..., T], *args: object) -> T:
-        """In a thread; not left before the thread is through with the caller's memory."""
-        future = asyncio.get_running_loop().run_in_executor(
-            self._threads, self._translated, work, *args
-        )
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            await asyncio.wait([future])
-            raise
+        return await run_through(self._threads, self._translated, work, *args)
 
     def _translated(self, work: Callable[..., T], *args: object) -> T:
         try:
@@ -346,7 +338,7 @@ class FilesystemStore:
             raise ObjectMissing(self.id, "no such object") from None
         except OSError as error:
             said = error.strerror or type(error).__name__
-            if error.errno in _FULL:
+            if error.errno in FULL:
                 raise StoreFull(self.id, f"no room: {said}") from error
             if error.errno in _READ_ONLY:
                 raise StoreReadOnly(self.id, f"it takes no data: {said}") from error

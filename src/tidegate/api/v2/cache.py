@@ -5,7 +5,7 @@ from aiohttp import web
 from tidegate.api.keys import CACHE, CALLER
 from tidegate.api.reading import refuse_body
 from tidegate.api.v2.views import respond
-from tidegate.stores.cache import Entry
+from tidegate.stores.cache_files import Entry
 
 TARGET = "x-image-cache-clear-target"
 

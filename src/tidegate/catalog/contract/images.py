@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from tidegate.domain.image import Image, Location
+from tidegate.domain.policy import Caller
 from tidegate.domain.quota import UNLIMITED, Allowance
 from tidegate.domain.status import GONE, Event, Status
 from tidegate.domain.task import Task
@@ -18,6 +19,10 @@ class Viewer:
 
     project: str | None = None
     admin: bool = False
+
+    @classmethod
+    def of(cls, caller: Caller) -> "Viewer":
+        return cls(project=caller.project, admin=caller.is_admin)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,23 @@
+"""Work on files, in threads."""
+
+import asyncio
+import errno
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import TypeVar
+
+T = TypeVar("T")
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""What a disk or a quota without room says."""
+
+
+async def run_through(threads: Executor, work: Callable[..., T], *args: object) -> T:
+    """What the work gives. Whoever is cancelled does not leave before the thread is through with
+    what it was given: a block of the caller's memory, a file that is open."""
+    future = asyncio.get_running_loop().run_in_executor(threads, work, *args)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        await asyncio.wait([future])
+        raise
