@@ -32,6 +32,7 @@ from tidegate.jobs.scrubber import Scrubber
 from tidegate.jobs.watcher import Watcher
 from tidegate.jobs.worker import Purge, Worker
 from tidegate.services.activation import Activation
+from tidegate.services.attempts import Attempts
 from tidegate.services.cache import Cache
 from tidegate.services.checking import Checking
 from tidegate.services.deleting import Deleting
@@ -150,24 +151,26 @@ async def gateway(
             lease=lease,
             node=node,
         )
-        uploads = Uploads(
+        attempts = Attempts(
             catalog,
             stores,
-            policy,
             removals,
             settings=settings.uploads,
             formats=settings.image_format,
-            locations=settings.locations,
             default_store=settings.default_store,
             arena=arena,
             digests=digests,
             node=node,
             projects=projects,
         )
+        uploads = Uploads(
+            catalog, policy, attempts, settings=settings.uploads, locations=settings.locations
+        )
         app = make_application()
         app[keys.SETTINGS] = settings
         app[keys.HOSTS] = hosts_of(settings)
         app[keys.IDENTITY] = identity
+        app[keys.ATTEMPTS] = attempts
         app[keys.UPLOADS] = uploads
         app[keys.ACTIVATION] = Activation(catalog, policy)
         folder: CacheFolder | None = None
@@ -242,23 +245,25 @@ async def gateway(
         )
         app[keys.TASKS] = tasks
         app[keys.IMPORTS] = imports
-        app[keys.STAGING] = Staging(catalog, policy, uploads, settings=settings.imports)
+        app[keys.STAGING] = Staging(
+            catalog, policy, attempts, settings=settings.imports, locations=settings.locations
+        )
         elsewhere = Elsewhere(remote, settings.imports.regions, settings.image_format)
         app[keys.IMPORT_REQUESTS] = ImportRequests(
             catalog,
             stores,
             policy,
-            uploads,
             tasks,
             elsewhere=elsewhere,
             remote=remote,
             settings=settings.imports,
+            locations=settings.locations,
             default_store=settings.default_store,
         )
         importing = Importing(
             catalog,
             stores,
-            uploads,
+            attempts,
             elsewhere=elsewhere,
             remote=remote,
             arena=arena,
@@ -303,7 +308,7 @@ async def gateway(
             slow.start()
             stack.push_async_callback(slow.close)
             stack.callback(scrubbing.stop)
-        stack.push_async_callback(uploads.wait_for_idle)
+        stack.push_async_callback(attempts.wait_for_idle)
         concurrency = settings.tasks.concurrency
         works = {**imports.works, **registering.works, **importing.works}
         worker = Worker(tasks, works, concurrency=concurrency, every=reaper.every)
@@ -328,7 +333,7 @@ async def run_worker(
         started.set()
         await stopping.wait()
         log.info("draining", seconds=settings.server.drain_timeout)
-        app[keys.UPLOADS].drain()
+        app[keys.ATTEMPTS].drain()
         app[keys.TASKS].drain()
         await server.stop()
 

@@ -1,4 +1,4 @@
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
@@ -12,9 +12,10 @@ from tidegate.domain.image import Image
 from tidegate.domain.policy import Caller, Policy
 from tidegate.domain.status import Event
 from tidegate.domain.upload import Failure
+from tidegate.services.attempts import Attempts, Expected
 from tidegate.services.reaping import Reaping
 from tidegate.services.removals import Removals
-from tidegate.services.uploads import Expected, Uploads
+from tidegate.services.uploads import Uploads
 from tidegate.settings import ImageFormat, Locations
 from tidegate.settings import Uploads as UploadSettings
 from tidegate.stores.memory import MemoryStore
@@ -40,22 +41,26 @@ class World:
     def removals(self) -> Removals:
         return Removals(self.catalog, {self.store.id: self.store})
 
-    def uploads(self, **changes: object) -> Uploads:
-        settings = UploadSettings.model_validate(
-            {"memory_budget": 32 * MIB, "part_size": 4 * MIB, "part_concurrency": 2, **changes}
-        )
-        return Uploads(
+    def attempts(self, **changes: object) -> Attempts:
+        return Attempts(
             self.catalog,
             {self.store.id: self.store},
-            Policy(),
             self.removals,
-            settings=settings,
+            settings=_settings(changes),
             formats=ImageFormat(),
-            locations=Locations(),
             default_store=self.store.id,
             arena=self.arena,
             digests=self.digests,
             node="node",
+        )
+
+    def uploads(self, attempts: Attempts | None = None, **changes: object) -> Uploads:
+        return Uploads(
+            self.catalog,
+            Policy(),
+            attempts or self.attempts(**changes),
+            settings=_settings(changes),
+            locations=Locations(),
         )
 
     def reaping(self, catalog: SqlCatalog | None = None, *, lease: float = 30) -> Reaping:
@@ -83,6 +88,12 @@ class World:
         found = (await self.catalog.uploads_of(image_id))[-1].failure
         assert found is not None
         return found
+
+
+def _settings(changes: Mapping[str, object]) -> UploadSettings:
+    return UploadSettings.model_validate(
+        {"memory_budget": 32 * MIB, "part_size": 4 * MIB, "part_concurrency": 2, **changes}
+    )
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ class Site:
         return Importing(
             world.catalog,
             {world.store.id: world.store, self.remote.id: self.remote},
-            world.uploads(),
+            world.attempts(),
             elsewhere=Elsewhere(self.remote, {}, ImageFormat()),
             remote=self.remote,
             arena=world.arena,

@@ -56,9 +56,8 @@ class Copying:
         )  # fmt: skip
         images = Images(world.catalog, Policy(), locations, world.removals, quotas=Quotas())
         return Imports(
-            world.catalog, Policy(), images, world.uploads(), world.removals,
-            tasks or self.tasks, remote=self.remote, max_size=2**40,
-            patience=30,
+            world.catalog, Policy(), images, world.uploads(), world.removals, tasks or self.tasks,
+            remote=self.remote, max_size=2**40, patience=30,
         )  # fmt: skip
 
     async def copying(self, origin: Origin) -> Task:

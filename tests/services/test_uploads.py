@@ -32,7 +32,7 @@ from tidegate.domain.errors import (
 from tidegate.domain.image import Image
 from tidegate.domain.status import Event, Status
 from tidegate.domain.upload import Sent, UploadState
-from tidegate.services.uploads import Expected
+from tidegate.services.attempts import Expected
 
 SIZES = [0, 1, 4 * MIB, 4 * MIB + 1, 11 * MIB]
 DOWN = StoreDown("memory", "it answered 503")
@@ -139,10 +139,10 @@ async def test_past_the_waiting_limit_nothing_is_claimed(world: World) -> None:
 
 async def test_a_draining_server_takes_nothing_new(world: World) -> None:
     image_id = await world.queued()
-    uploads = world.uploads()
-    uploads.drain()
+    attempts = world.attempts()
+    attempts.drain()
     with pytest.raises(Draining):
-        await uploads.upload(ADMIN, image_id, Bytes(b"x"), Expected())
+        await world.uploads(attempts).upload(ADMIN, image_id, Bytes(b"x"), Expected())
     assert (await world.image(image_id)).status is Status.QUEUED
 
 

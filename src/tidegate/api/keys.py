@@ -9,6 +9,7 @@ from aiohttp import web
 from tidegate.domain.policy import Caller
 from tidegate.identity.base import Identity
 from tidegate.services.activation import Activation
+from tidegate.services.attempts import Attempts
 from tidegate.services.cache import Cache
 from tidegate.services.downloads import Downloads
 from tidegate.services.images import Images
@@ -32,6 +33,7 @@ IMAGES = web.AppKey("images", Images)
 LOCATIONS = web.AppKey("locations", Locations)
 REGISTERING = web.AppKey("registering", Registering)
 STORES = web.AppKey("stores", Stores)
+ATTEMPTS = web.AppKey("attempts", Attempts)
 UPLOADS = web.AppKey("uploads", Uploads)
 USAGE = web.AppKey("usage", ProjectUsage)
 MEMBERS = web.AppKey("members", Members)

@@ -11,10 +11,11 @@ from tidegate.domain.policy import Caller, Policy
 from tidegate.domain.status import Status
 from tidegate.domain.task import LOCK, Task, TaskStatus, TaskType
 from tidegate.services.elsewhere import Elsewhere
+from tidegate.services.refilling import refuse_refill
 from tidegate.services.staging import staged_attempt
 from tidegate.services.tasks import Tasks
-from tidegate.services.uploads import Uploads
 from tidegate.settings import Import as Settings
+from tidegate.settings import Locations
 from tidegate.stores.base import Store
 from tidegate.stores.http import HttpStore
 
@@ -43,22 +44,22 @@ class ImportRequests:
         catalog: Catalog,
         stores: Mapping[str, Store],
         policy: Policy,
-        uploads: Uploads,
         tasks: Tasks,
         *,
         elsewhere: Elsewhere,
         remote: HttpStore,
         settings: Settings,
+        locations: Locations,
         default_store: str,
     ) -> None:
         self._catalog = catalog
         self._stores = stores
         self._policy = policy
-        self._uploads = uploads
         self._tasks = tasks
         self._elsewhere = elsewhere
         self._remote = remote
         self._settings = settings
+        self._locations = locations
         self._default_store = default_store
 
     @property
@@ -88,7 +89,7 @@ class ImportRequests:
         rule = "copy_image" if method == Method.COPY else "modify_image"
         self._policy.require(caller, rule, image)
         if method != Method.COPY:
-            self._uploads.refuse_refill(caller, image)
+            refuse_refill(caller, image, self._locations)
         await self._check_lock(image)
         stores = self._targets(image, method, wanted)
         if not stores:

@@ -33,11 +33,11 @@ from tidegate.domain.status import GONE, Event, Status
 from tidegate.domain.task import Task, TaskType
 from tidegate.domain.upload import OPEN, Purpose, Upload
 from tidegate.killpoints import kill_point
+from tidegate.services.attempts import Attempts, Expected, with_declared
 from tidegate.services.elsewhere import Elsewhere
 from tidegate.services.imports import LOOK_EVERY, MAX_ATTEMPTS, may_be_repeated
 from tidegate.services.staging import staged_attempt
 from tidegate.services.tasks import Holding, Work
-from tidegate.services.uploads import Expected, Uploads, with_declared
 from tidegate.services.watching import deactivated
 from tidegate.stores.base import Store
 from tidegate.stores.http import HttpStore
@@ -82,7 +82,7 @@ class Importing:
         self,
         catalog: Catalog,
         stores: Mapping[str, Store],
-        uploads: Uploads,
+        attempts: Attempts,
         *,
         elsewhere: Elsewhere,
         remote: HttpStore,
@@ -92,7 +92,7 @@ class Importing:
     ) -> None:
         self._catalog = catalog
         self._stores = stores
-        self._uploads = uploads
+        self._attempts = attempts
         self._elsewhere = elsewhere
         self._remote = remote
         self._arena = arena
@@ -171,9 +171,9 @@ class Importing:
         async with self._source(task, order, image, staged) as (source, expected):
             holding.progress = lambda: f"Copied {source.received // 2**20} MiB"
             size = expected.length if expected.size is None else expected.size
-            store = self._uploads.admit(size, store_id=store_id)
-            await self._uploads.bring(
-                self._uploads.attempt(image.id, store, size, purpose=Purpose.COPY, task_id=task.id),
+            store = self._attempts.admit(size, store_id=store_id)
+            await self._attempts.bring(
+                self._attempts.new(image.id, store, size, purpose=Purpose.COPY, task_id=task.id),
                 source,
                 expected,
                 start=partial(
@@ -249,7 +249,7 @@ class Importing:
         assert sent is not None
         if stored.size != sent.size or stored.crc64nvme not in (None, sent.crc64nvme):
             raise ObjectChanged(store.id, "the staged data is not what was sent")
-        inspection = self._uploads.inspection(image)
+        inspection = self._attempts.inspection(image)
         if inspection is None:
             return None
         return await inspect_stored(inspection, store, staged.key, sent.size, arena=self._arena)

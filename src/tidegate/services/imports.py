@@ -32,10 +32,11 @@ from tidegate.domain.status import Event, Status
 from tidegate.domain.task import Task, TaskType
 from tidegate.domain.upload import OPEN, Upload, UploadState
 from tidegate.killpoints import kill_point
+from tidegate.services.attempts import Expected
 from tidegate.services.images import BASE_FIELDS, Images, NewImage
 from tidegate.services.removals import Removals
 from tidegate.services.tasks import Holding, Tasks, Work, new_task
-from tidegate.services.uploads import Expected, Uploads
+from tidegate.services.uploads import Uploads
 from tidegate.stores.http import HttpStore
 from tidegate.transfer.fetching import UNREACHABLE, Fetching
 

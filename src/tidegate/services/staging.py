@@ -11,19 +11,28 @@ from tidegate.domain.importing import Method
 from tidegate.domain.policy import Caller, Policy
 from tidegate.domain.status import Event
 from tidegate.domain.upload import Purpose, Upload, UploadState
-from tidegate.services.uploads import Expected, Uploads, with_declared
+from tidegate.services.attempts import Attempts, Expected, with_declared
+from tidegate.services.refilling import refuse_refill
 from tidegate.settings import Import as Settings
+from tidegate.settings import Locations
 from tidegate.transfer.upload import Source
 
 
 class Staging:
     def __init__(
-        self, catalog: Catalog, policy: Policy, uploads: Uploads, *, settings: Settings
+        self,
+        catalog: Catalog,
+        policy: Policy,
+        attempts: Attempts,
+        *,
+        settings: Settings,
+        locations: Locations,
     ) -> None:
         self._catalog = catalog
         self._policy = policy
-        self._uploads = uploads
+        self._attempts = attempts
         self._settings = settings
+        self._locations = locations
 
     def require_offered(self) -> None:
         """NotFound: nobody could import what is staged."""
@@ -44,12 +53,12 @@ class Staging:
         on. Raises as ``Uploads.upload``; the formats need not be set."""
         image = await self._catalog.get_image(image_id, Viewer.of(caller))
         self._policy.require(caller, "modify_image", image)
-        self._uploads.refuse_refill(caller, image)
+        refuse_refill(caller, image, self._locations)
         expected = with_declared(expected, image)
         size = expected.length if expected.size is None else expected.size
-        store = self._uploads.admit(size, store_id=store_id)
-        return await self._uploads.bring(
-            self._uploads.attempt(image_id, store, size, purpose=Purpose.STAGE),
+        store = self._attempts.admit(size, store_id=store_id)
+        return await self._attempts.bring(
+            self._attempts.new(image_id, store, size, purpose=Purpose.STAGE),
             source,
             expected,
             start=self._catalog.start_upload,

@@ -30,9 +30,9 @@ from tidegate.domain.image import Image, Visibility
 from tidegate.domain.policy import Caller
 from tidegate.domain.status import GONE, Status
 from tidegate.domain.task import Task
+from tidegate.services.attempts import Expected
 from tidegate.services.images import Edit, NewImage
 from tidegate.services.locations import LocationsEdit, NewLocation
-from tidegate.services.uploads import Expected
 
 _EDITED = ("name", "disk_format", "container_format", "min_disk", "min_ram", "protected")
 _LIVE = frozenset(Status) - GONE
