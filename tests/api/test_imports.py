@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import io
 import json
 import re
 from collections.abc import AsyncIterator
@@ -11,12 +10,23 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from tests.kit.gateway import DATA, Answer, Gateway, running
+from tests.kit.gateway import Gateway, running
 from tests.kit.identity import ADMIN, Named, of
+from tests.kit.imports import (
+    COPY,
+    DIRECT,
+    ask,
+    empty,
+    ended,
+    imported,
+    stage,
+    staged,
+    task_of,
+)
 from tests.kit.origins import Origin, serving
 from tests.kit.server import until
 from tests.kit.sources import pattern
-from tests.kit.stores import FaultyStore, objects, read_all, unfinished
+from tests.kit.stores import FaultyStore, objects, read_all
 
 from tidegate.api import keys
 from tidegate.domain.errors import StoreBroke
@@ -29,8 +39,6 @@ from tidegate.stores.memory import MemoryStore
 MIB = 2**20
 BODY = pattern(300_000)
 BIG = pattern(40 * MIB)
-DIRECT = {"name": "glance-direct"}
-COPY = {"name": "copy-image"}
 ELSEWHERE = str(uuid4())
 
 
@@ -56,61 +64,6 @@ async def gate(
 async def origin() -> AsyncIterator[Origin]:
     async with serving(BODY) as found:
         yield found
-
-
-async def stage(gate: Gateway, image_id: str, data: Any, **headers: str) -> Answer:
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return await gate.ask(
-        "PUT",
-        f"/v2/images/{image_id}/stage",
-        data=io.BytesIO(data) if isinstance(data, bytes) else data,
-        headers={"Content-Type": DATA, **named},
-    )
-
-
-async def staged(gate: Gateway, data: bytes, **headers: str) -> str:
-    image_id = await gate.create()
-    answer = await stage(gate, image_id, data, **headers)
-    assert (answer.status, answer.body) == (204, b"")
-    return image_id
-
-
-async def ask(gate: Gateway, image_id: str, method: dict[str, Any], **more: Any) -> Answer:
-    return await gate.ask("POST", f"/v2/images/{image_id}/import", json={"method": method, **more})
-
-
-async def imported(
-    gate: Gateway, image_id: str, method: dict[str, Any], **more: Any
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The image and its task, once that has ended."""
-    answer = await ask(gate, image_id, method, **more)
-    assert (answer.status, answer.body) == (202, b"")
-    return await ended(gate, image_id)
-
-
-async def ended(gate: Gateway, image_id: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    async def over() -> dict[str, Any] | None:
-        task = await task_of(gate, image_id)
-        return task if task["status"] in ("success", "failure") else None
-
-    task = await until(over, "the import to end")
-    assert task["type"] == "api_image_import"
-    return await gate.show(image_id), task
-
-
-async def task_of(gate: Gateway, image_id: str) -> dict[str, Any]:
-    answer = await gate.ask("GET", f"/v2/images/{image_id}/tasks")
-    task: dict[str, Any] = answer.json["tasks"][-1]
-    return task
-
-
-async def empty(*stores: FaultyStore) -> None:
-    """Wait until nothing is left in them."""
-
-    async def gone() -> bool:
-        return all([await objects(one) == {} and await unfinished(one) == [] for one in stores])
-
-    await until(gone, "the stores to be empty")
 
 
 async def data_of(gate: Gateway, image_id: str) -> bytes:

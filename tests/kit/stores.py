@@ -24,13 +24,14 @@ Hook = Callable[..., Awaitable[None]]
 class FaultyStore:
     """Does as the inner store does, but for the hooks: ``before[call]`` and ``after[call]`` are
     awaited around a call and may raise, or hang. Calls: put, begin, put_part, complete, look,
-    read, delete, abort, keys (at each object)."""
+    read, delete, abort, keys (at each object). ``read_ranges`` are what was asked of it."""
 
     def __init__(self, inner: Store) -> None:
         self.inner = inner
         self.before: dict[str, Hook] = {}
         self.after: dict[str, Hook] = {}
         self.calls: list[str] = []
+        self.read_ranges: list[tuple[int, int | None]] = []
 
     def fail(self, call: str, error: Exception, *, times: int | None = None) -> None:
         """Raise ``error`` instead of doing ``call``, the next ``times`` times (None: always)."""
@@ -78,6 +79,7 @@ class FaultyStore:
         self, key: str, start: int = 0, stop: int | None = None, *, etag: str | None = None
     ) -> AsyncIterator[Reading]:
         await self.around("read", _nothing)
+        self.read_ranges.append((start, stop))
         async with self.inner.read(key, start, stop, etag=etag) as reading:
             yield reading
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -12,6 +13,8 @@ from tests.kit.stores import objects, unfinished
 from tests.services.conftest import World
 
 from tidegate.catalog.base import Viewer
+from tidegate.catalog.sql import SqlCatalog
+from tidegate.domain.image import Image
 from tidegate.domain.importing import NEEDED, Method
 from tidegate.domain.policy import Policy
 from tidegate.domain.status import Event, Status
@@ -124,6 +127,33 @@ async def test_a_copy_that_broke_with_its_server_is_begun_again(
     assert (await site.perform()).status is TaskStatus.SUCCESS
     image = await site.world.image(image_id)
     assert (image.status, image.size) == (Status.ACTIVE, len(BODY))
+
+
+async def test_a_copy_that_is_stopped_when_its_claim_is_made_and_not_yet_told_is_begun_again(
+    site: Site, origin: Origin
+) -> None:
+    image_id, world = await site.asked(origin), site.world
+    claimed = asyncio.Event()
+
+    class Slow(SqlCatalog):
+        async def start_copy(self, upload: Upload, task: Task, **options: Any) -> Image:
+            await super().start_copy(upload, task, **options)
+            claimed.set()
+            return await asyncio.get_running_loop().create_future()
+
+    quick, world.catalog = world.catalog, Slow(world.url)
+    await world.catalog.open()
+    running = asyncio.ensure_future(site.perform())
+    await claimed.wait()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await world.catalog.close()
+    world.catalog = quick
+    (copy,) = await world.catalog.uploads_of(image_id)
+    assert copy.failure is not None
+    assert copy.failure.reason == "drained"
+    assert (await world.image(image_id)).status is Status.IMPORTING
+    assert (await site.perform()).status is TaskStatus.SUCCESS
 
 
 async def test_a_copy_that_broke_otherwise_is_the_tasks_failure(site: Site, origin: Origin) -> None:
