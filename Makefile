@@ -1,4 +1,4 @@
-.PHONY: install run test test-units test-e2e lint bench
+.PHONY: install run test lint bench
 
 PORT ?= 9292
 BIN = .venv/bin
@@ -20,15 +20,9 @@ install: .venv/installed
 run: install
 	$(BIN)/tidegate dev --port $(PORT)
 
-# two halves at once, since most of the end-to-end tests wait for something
+# more processes than cores, since many tests wait for something
 test: install .venv-keystone/installed
-	$(MAKE) --jobs=2 --output-sync=target --no-print-directory test-units test-e2e
-
-test-units:
-	$(BIN)/python -m pytest --ignore tests/e2e
-
-test-e2e:
-	$(BIN)/python -m pytest tests/e2e
+	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: install
 	$(BIN)/ruff format --check .

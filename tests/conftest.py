@@ -12,6 +12,12 @@ from tidegate.catalog.upgrade import upgrade
 from tidegate.seaweedfs import SeaweedFS
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes long comes first, so that no process is left alone with it at the end."""
+    folders = [Path(__file__).parent / name for name in ("model", "e2e")]
+    items.sort(key=lambda item: not any(item.path.is_relative_to(one) for one in folders))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _schema(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The migrations run once; each new catalog of a test's own process begins as a copy of what

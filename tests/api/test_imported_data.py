@@ -37,14 +37,16 @@ def second() -> FaultyStore:
 
 @pytest.fixture
 async def gate(store: FaultyStore, second: FaultyStore, tmp_path: Path) -> AsyncIterator[Gateway]:
-    async with running(store, tmp_path, others=[second]) as found:
+    async with running(store, tmp_path, others=[second], uploads={"lease": "2s"}) as found:
         yield found
 
 
 @pytest.fixture
 async def small(store: FaultyStore, second: FaultyStore, tmp_path: Path) -> AsyncIterator[Gateway]:
     """Whose projects may have ten bytes."""
-    async with running(store, tmp_path, others=[second], quotas={"bytes": "10B"}) as found:
+    async with running(
+        store, tmp_path, others=[second], uploads={"lease": "2s"}, quotas={"bytes": "10B"}
+    ) as found:
         yield found
 
 

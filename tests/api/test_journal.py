@@ -3,9 +3,9 @@
 import re
 
 from structlog.testing import capture_logs
-from tests.kit.gateway import Gateway
+from tests.kit.gateway import ABSENT, Gateway
 
-ABSENT = "/v2/images/00000000-0000-4000-8000-000000000000"
+PATH = f"/v2/images/{ABSENT}"
 ID = "req-00000000-0000-4000-8000-000000000001"
 
 
@@ -24,7 +24,7 @@ async def test_a_request_leaves_one_line_in_the_log(gate: Gateway) -> None:
 
 async def test_the_line_of_a_refused_request_says_why(gate: Gateway) -> None:
     with capture_logs() as lines:
-        await gate.ask("GET", ABSENT)
+        await gate.ask("GET", PATH)
         await gate.ask("GET", "/metrics")
     (line,) = (line for line in lines if line["event"] == "request")
     assert line["status"] == 404
@@ -41,7 +41,7 @@ async def test_checks_of_health_leave_no_line(gate: Gateway) -> None:
 async def test_requests_are_counted_by_route_and_status(gate: Gateway) -> None:
     before = await _count(gate)
     for _ in range(3):
-        await gate.ask("GET", ABSENT)
+        await gate.ask("GET", PATH)
     assert await _count(gate) == before + 3
 
 

@@ -2,7 +2,8 @@
 
 A cell is the code, or ``owner's / admin's``; ``→`` names the status after it, which else stays as
 it was. ``GONE`` is pending_delete and deleted. The image belongs to the caller, is shared
-with another project, and is not protected; locations are shown, and nobody does the tasks.
+with another project, and is not protected; locations are shown. An import is
+asked for, and nobody does it.
 """
 
 import json
@@ -192,7 +193,13 @@ def patch(op: str, path: str, value: object = None) -> Call:
 
 def importing(**method: str) -> Call:
     body = json.dumps({"method": method, "stores": ["second"]}).encode()
-    return request("POST", "/import", body, Content_Type="application/json")
+    ask = request("POST", "/import", body, Content_Type="application/json")
+
+    async def call(world: World, image_id: str, caller: Mapping[str, str]) -> Answer:
+        world.gate.app[keys.TASKS].drain()
+        return await ask(world, image_id, caller)
+
+    return call
 
 
 CALLS: dict[str, Call] = {
@@ -265,7 +272,6 @@ async def world(
     catalog = SqlCatalog(f"sqlite:///{database}")
     regions = {"import": {"regions": {"north": elsewhere}}}
     async with running(store, tmp_path, others=[MemoryStore("second")], **regions) as gate:
-        gate.app[keys.TASKS].draining = True
         await catalog.open()
         yield World(gate, catalog, database, elsewhere)
         await catalog.close()

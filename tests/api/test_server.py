@@ -11,7 +11,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from tests.kit.gateway import DATA, Gateway, raw, running
+from tests.kit.gateway import ABSENT, DATA, Gateway, raw, running
 from tests.kit.stores import FaultyStore, objects
 
 HOST = b"Host: 127.0.0.1\r\n"
@@ -407,7 +407,7 @@ async def test_s41_a_request_id_injects_nothing(gate: Gateway, given: str) -> No
 
 @pytest.mark.parametrize(
     ("method", "path", "status"),
-    [("GET", f"/v2/images/{uuid4()}", 404), ("PUT", "/v2/images", 405), ("GET", "/v2/nope", 404),
+    [("GET", f"/v2/images/{ABSENT}", 404), ("PUT", "/v2/images", 405), ("GET", "/v2/nope", 404),
      ("POST", "/v2/images", 415), ("GET", "/v2/images?limit=x", 400)],
 )  # fmt: skip
 async def test_every_error_has_one_shape(

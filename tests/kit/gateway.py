@@ -26,6 +26,8 @@ from tidegate.stores.http import HttpStore
 V21 = "application/openstack-images-v2.1-json-patch"
 V20 = "application/openstack-images-v2.0-json-patch"
 DATA = "application/octet-stream"
+ABSENT = "00000000-0000-4000-8000-000000000000"
+"""The id of nothing."""
 
 
 @dataclass

@@ -10,7 +10,7 @@ from tests.model.world import World
 
 from tidegate.seaweedfs import SeaweedFS
 
-STEPS = 4_000
+STEPS = 10_000
 SEED = 20_001
 
 
