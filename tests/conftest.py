@@ -14,8 +14,13 @@ from tidegate.seaweedfs import SeaweedFS
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes long comes first, so that no process is left alone with it at the end."""
-    folders = [Path(__file__).parent / name for name in ("model", "e2e")]
-    items.sort(key=lambda item: not any(item.path.is_relative_to(one) for one in folders))
+    first = ("model", "e2e")
+
+    def place(item: pytest.Item) -> int:
+        folder = item.path.relative_to(Path(__file__).parent).parts[0]
+        return first.index(folder) if folder in first else len(first)
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session", autouse=True)
