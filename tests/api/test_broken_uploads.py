@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from tests.kit.gateway import DATA, Gateway, raw, running
+from tests.kit.server import until
 from tests.kit.sources import pattern
 from tests.kit.stores import FaultyStore, objects, unfinished
 
@@ -14,9 +15,10 @@ SIZE = 24 * MIB
 
 
 async def wait_until(gate: Gateway, image_id: str, status: str) -> None:
-    async with asyncio.timeout(20):
-        while (await gate.show(image_id))["status"] != status:
-            await asyncio.sleep(0.01)
+    async def reached() -> bool:
+        return bool((await gate.show(image_id))["status"] == status)
+
+    await until(reached, f"the image to be {status}")
 
 
 def head_v2(image_id: str, *more: str) -> bytes:
@@ -176,9 +178,12 @@ async def test_progress_is_seen_while_bytes_move(store: FaultyStore, tmp_path: P
         store.before["put_part"] = hold
         uploading = asyncio.ensure_future(gate.put(image_id, pattern(40 * MIB)))
         await seen.wait()
-        async with asyncio.timeout(20):
-            while not (attempt := await only_attempt(gate, image_id))["received"]:
-                await asyncio.sleep(0.05)
+
+        async def told() -> dict[str, object] | None:
+            found = await only_attempt(gate, image_id)
+            return found if found["received"] else None
+
+        attempt = await until(told, "the progress to be told")
         assert attempt["state"] == "writing"
         assert attempt["expected_size"] == 40 * MIB
         assert (await gate.show(image_id))["status"] == "saving"
@@ -206,9 +211,11 @@ async def test_too_many_waiting_uploads_are_429_and_stay_queued(
         first, second = await gate.create(), await gate.create()
         store.before["put_part"] = hold
         uploading = asyncio.ensure_future(gate.put(first, pattern(40 * MIB)))
-        async with asyncio.timeout(20):
-            while b"tidegate_uploads_waiting 1.0" not in (await gate.ask("GET", "/metrics")).body:
-                await asyncio.sleep(0.01)
+
+        async def waits() -> bool:
+            return b"tidegate_uploads_waiting 1.0" in (await gate.ask("GET", "/metrics")).body
+
+        await until(waits, "the first to wait")
         answer = await gate.put(second, b"abc")
         assert answer.status == 429
         assert answer.headers["Retry-After"]

@@ -4,7 +4,6 @@ answered, and every status that it passed through.
 The catalog's database writes the way down by itself, so nothing in between is missed.
 """
 
-import asyncio
 import json
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -17,6 +16,7 @@ import pytest
 from aiohttp import web
 from pytest_aiohttp import AiohttpServer
 from tests.kit.gateway import DATA, V21, Answer, Gateway, running
+from tests.kit.server import until
 from tests.kit.stores import FaultyStore, objects
 
 from tidegate.domain.errors import StoreDown
@@ -140,9 +140,11 @@ def copied(method: str, **headers: str) -> Call:
 
     async def call(world: World, image_id: str) -> Answer:
         answer = await asked(world, image_id)
-        async with asyncio.timeout(20):
-            while not world.way(image_id).endswith(("active", "killed")):
-                await asyncio.sleep(0.01)
+
+        async def ended() -> bool:
+            return world.way(image_id).endswith(("active", "killed"))
+
+        await until(ended, "the copying to end")
         return answer
 
     return call

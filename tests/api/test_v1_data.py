@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from tests.kit.gateway import DATA, Gateway, raw, running
 from tests.kit.identity import Named
+from tests.kit.server import until
 from tests.kit.stores import FaultyStore, objects, unfinished
 from tests.kit.v1 import FORMATS, OWNER, head, made, meta, post, put
 
@@ -20,9 +21,10 @@ async def status(gate: Gateway, image_id: str) -> str:
 
 
 async def until_saving(gate: Gateway, image_id: str) -> None:
-    async with asyncio.timeout(20):
-        while await status(gate, image_id) != "saving":
-            await asyncio.sleep(0.01)
+    async def saving() -> bool:
+        return await status(gate, image_id) == "saving"
+
+    await until(saving, "the image to be saving")
 
 
 class Held:

@@ -8,6 +8,7 @@ from sqlalchemy import (
     ColumnElement,
     Select,
     and_,
+    case,
     delete,
     exists,
     insert,
@@ -18,7 +19,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from tidegate.catalog import damage, images, uploads
+from tidegate.catalog import damage, images, importing, uploads
 from tidegate.catalog import tables as t
 from tidegate.catalog.base import Fate, Flaw, Held
 from tidegate.catalog.engine import Database
@@ -26,7 +27,7 @@ from tidegate.catalog.images import DELETED, WAITING
 from tidegate.catalog.rows import copies, moment, now
 from tidegate.domain.status import GONE, TRANSITIONS, Event, Status
 from tidegate.domain.task import TaskStatus
-from tidegate.domain.upload import Removal
+from tidegate.domain.upload import Removal, UploadState
 
 _i, _l, _u, _r = t.images.c, t.locations.c, t.uploads.c, t.removals.c
 _d = t.deletions.c
@@ -132,6 +133,12 @@ class SqlChecks:
              select(_u.id).where(_u.ended_at.is_(None), over)),
             ("saving", "an image that no attempt fills",
              select(_i.id).where(_i.status == Status.SAVING, ~_is_filled())),
+            ("uploading", "an image for which no data comes, and none is staged",
+             select(_i.id).where(_i.status == Status.UPLOADING, ~_is_filled(), ~_is_staged())),
+            ("importing", "an image that no task imports",
+             select(_i.id).where(importing.is_abandoned())),
+            ("staged", "staged data that no image waits for",
+             select(_u.image_id).where(_u.state == UploadState.STAGED, ~_waits_for_staged())),
             # before what makes removals due
             ("needed", "a removal of bytes that an image needs",
              select(_r.id).where(_is_needed())),
@@ -156,16 +163,15 @@ class SqlChecks:
         async with self._database.transaction() as connection:
             match flaw.what:
                 case "saving":
-                    row = TRANSITIONS[broken]
-                    await connection.execute(
-                        update(t.images)
-                        .where(
-                            _i.id == flaw.subject,
-                            _i.status.in_(sorted(row.sources)),
-                            ~_is_filled(),
-                        )
-                        .values(status=row.target.value, claim=None, size=None, updated_at=now())
-                    )
+                    await _advance_unfilled(connection, flaw.subject, broken)
+                case "uploading":
+                    await _advance_unfilled(connection, flaw.subject, Event.UNSTAGE)
+                case "importing":
+                    await importing.fail_abandoned(connection, flaw.subject)
+                case "staged":
+                    still = select(~_waits_for_staged()).where(_u.image_id == flaw.subject)
+                    if await connection.scalar(still):
+                        await images.remove_staged(connection, flaw.subject)
                 case "removal":
                     await connection.execute(
                         update(t.removals)
@@ -220,7 +226,9 @@ async def _fates(connection: AsyncConnection, store: str, keys: Sequence[str]) -
         .where(_l.key.in_(keys), _i.status != Status.DELETED, ~_let_go)
     )
     going = await pick(select(_r.key, _r.id).where(_r.key.in_(keys)))
-    tried = await pick(select(_u.id, _u.ended_at).where(_u.id.in_(attempts)))
+    # what is staged is not over
+    ended = case((_u.state != UploadState.STAGED, _u.ended_at))
+    tried = await pick(select(_u.id, ended).where(_u.id.in_(attempts)))
     ours = await pick(select(_u.id, _u.store).where(_u.id.in_(attempts)))
     status = await pick(select(_i.id, _i.status).where(_i.id.in_(owners)))
     buried = await pick(
@@ -247,6 +255,15 @@ async def _fates(connection: AsyncConnection, store: str, keys: Sequence[str]) -
     return {key: judge(key) for key in keys}
 
 
+async def _advance_unfilled(connection: AsyncConnection, image_id: str, event: Event) -> None:
+    row = TRANSITIONS[event]
+    await connection.execute(
+        update(t.images)
+        .where(_i.id == image_id, _i.status.in_(sorted(row.sources)), ~_is_filled(), ~_is_staged())
+        .values(status=row.target.value, claim=None, size=None, updated_at=now())
+    )
+
+
 def images_children() -> list[Any]:
     """The columns of other tables that name an image."""
     return [
@@ -259,6 +276,16 @@ def images_children() -> list[Any]:
 
 def _is_filled() -> ColumnElement[bool]:
     return exists().where(_u.image_id == _i.id, _u.id == _i.claim, _u.ended_at.is_(None))
+
+
+def _is_staged() -> ColumnElement[bool]:
+    return exists().where(_u.image_id == _i.id, _u.state == UploadState.STAGED)
+
+
+def _waits_for_staged() -> ColumnElement[bool]:
+    """Of an attempt: its image is one that is staged, or imported."""
+    waiting = [Status.UPLOADING.value, Status.IMPORTING.value]
+    return exists().where(_i.id == _u.image_id, _i.status.in_(waiting))
 
 
 def _is_needed() -> ColumnElement[bool]:

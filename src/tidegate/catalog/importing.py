@@ -74,12 +74,9 @@ class SqlImports:
 
 async def _ask(connection: AsyncConnection, task: Task, status: Status) -> Task:
     image_id = _image_of(task)
-    busy = exists().where(
-        _p.image_id == _i.id, _p.name == LOCK, _t.id == _p.value, _t.status.in_(_LIVE)
-    )
     changed = await connection.execute(
         update(t.images)
-        .where(_i.id == image_id, _i.status == status.value, ~busy)
+        .where(_i.id == image_id, _i.status == status.value, ~has_live_task())
         .values(updated_at=now())
     )
     if changed.rowcount == 0:
@@ -195,26 +192,59 @@ async def settle(connection: AsyncConnection, task: Task, event: TaskEvent) -> N
     await images.refresh(connection, image_id)
 
 
-async def _take_back(connection: AsyncConnection, image: Image, task: Task) -> None:
-    """The image is what it was before its import."""
-    made = select(_u.store, _u.key).where(_u.task_id == task.id, _u.image_id == image.id)
-    copies = {(row.store, row.key) for row in (await connection.execute(made)).all()}
-    if image.status is Status.IMPORTING:
-        await images.advance(connection, image.id, Event.FAIL_IMPORT, **_EMPTY)
-        gone = list(image.locations)
-    elif _all_must(task):
-        gone = [one for one in image.locations if (one.store, one.key) in copies]
-    else:
-        gone = []
-    if image.status is not Status.IMPORTING and len(gone) == len(image.locations):
-        return  # who removed all others since then has nothing but these
+def has_live_task() -> ColumnElement[bool]:
+    """Of an image: it is a task's that has not ended."""
+    return exists().where(
+        _p.image_id == _i.id, _p.name == LOCK, _t.id == _p.value, _t.status.in_(_LIVE)
+    )
+
+
+def is_abandoned() -> ColumnElement[bool]:
+    """Of an image: it is importing, and no task does it."""
+    return and_(_i.status == Status.IMPORTING.value, ~has_live_task())
+
+
+async def fail_abandoned(connection: AsyncConnection, image_id: str) -> None:
+    """The image, if it is abandoned still, is what it was before its import."""
+    found = await connection.execute(
+        update(t.images)
+        .where(_i.id == image_id, is_abandoned())
+        .values(updated_at=now(), claim=None)
+    )
+    if found.rowcount == 0:
+        return
+    await _fail(connection, await images.read(connection, image_id))
+    await images.remove_staged(connection, image_id)
+    await _set(connection, image_id, {IMPORTING: ""})
+    await connection.execute(delete(t.properties).where(_p.image_id == image_id, _p.name == LOCK))
+    await images.refresh(connection, image_id)
+
+
+async def _fail(connection: AsyncConnection, image: Image) -> None:
+    await images.advance(connection, image.id, Event.FAIL_IMPORT, **_EMPTY)
+    await _drop(connection, image.id, image.locations)
+
+
+async def _drop(connection: AsyncConnection, image_id: str, gone: Sequence[Location]) -> None:
     for one in gone:
         await connection.execute(
             delete(t.locations).where(
-                _l.image_id == image.id, _l.store == one.store, _l.key == one.key
+                _l.image_id == image_id, _l.store == one.store, _l.key == one.key
             )
         )
-    await images.removals_of(connection, image.id, gone)
+    await images.removals_of(connection, image_id, gone)
+
+
+async def _take_back(connection: AsyncConnection, image: Image, task: Task) -> None:
+    """The image is what it was before its import."""
+    if image.status is Status.IMPORTING:
+        await _fail(connection, image)
+    elif _all_must(task):
+        made = select(_u.store, _u.key).where(_u.task_id == task.id, _u.image_id == image.id)
+        copies = {(row.store, row.key) for row in (await connection.execute(made)).all()}
+        gone = [one for one in image.locations if (one.store, one.key) in copies]
+        if len(gone) < len(image.locations):  # who removed all others has nothing but these
+            await _drop(connection, image.id, gone)
 
 
 async def _activate(connection: AsyncConnection, image_id: str) -> None:
