@@ -8,6 +8,7 @@ from tests.model.source import Given
 
 GOOD = {"whole", "cut once"}
 SOURCES = st.sampled_from(["whole", "whole", "cut once", "cut", "missing", "broken"])
+ALWAYS = 1_000_000  # also when a server that died has it begun again
 PASSING = frozenset({"queued", "saving"})
 
 
@@ -18,7 +19,7 @@ def given(kind: str, data: bytes) -> Given:
         case "cut once":
             return Given(data, breaks=1)
         case "cut":  # which one it is cannot be told, so nobody goes on with it
-            return Given(data, breaks=1, names_itself=False)
+            return Given(data, breaks=ALWAYS, names_itself=False)
         case "missing":
             return Given(data, status=404)
         case _:

@@ -15,11 +15,12 @@ from tests.services.conftest import World
 from tidegate.catalog.base import Viewer
 from tidegate.catalog.sql import SqlCatalog
 from tidegate.domain.image import Image
+from tidegate.domain.errors import AttemptLost
 from tidegate.domain.importing import NEEDED, Method
 from tidegate.domain.policy import Policy
 from tidegate.domain.status import Event, Status
 from tidegate.domain.task import LOCK, Task, TaskStatus, TaskType
-from tidegate.domain.upload import Failure, Purpose, Upload
+from tidegate.domain.upload import Failure, Purpose, Sent, Upload
 from tidegate.services import importing as module
 from tidegate.services.elsewhere import Elsewhere
 from tidegate.services.importing import Importing
@@ -154,6 +155,32 @@ async def test_a_copy_that_is_stopped_when_its_claim_is_made_and_not_yet_told_is
     assert copy.failure.reason == "drained"
     assert (await world.image(image_id)).status is Status.IMPORTING
     assert (await site.perform()).status is TaskStatus.SUCCESS
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+async def test_a_copy_that_is_published_and_not_told_is_there_for_the_next_holder(
+    site: Site, origin: Origin, stopped: bool
+) -> None:
+    image_id, world = await site.asked(origin), site.world
+    publish, published = world.catalog.publish_upload, asyncio.Event()
+
+    async def lost(attempt: str, sent: Sent) -> Image:
+        await publish(attempt, sent)
+        published.set()
+        if stopped:
+            await asyncio.get_running_loop().create_future()
+        raise AttemptLost("The janitor was quicker.")
+
+    world.catalog.publish_upload = lost  # type: ignore[method-assign]
+    running = asyncio.ensure_future(site.perform())
+    await published.wait()
+    if stopped:
+        running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    world.catalog.publish_upload = publish  # type: ignore[method-assign]
+    assert (await site.perform()).status is TaskStatus.SUCCESS
+    assert (await world.image(image_id)).status is Status.ACTIVE
+    assert len(await objects(world.store)) == 1
 
 
 async def test_a_copy_that_broke_otherwise_is_the_tasks_failure(site: Site, origin: Origin) -> None:

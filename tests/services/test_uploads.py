@@ -406,6 +406,27 @@ async def test_a_commit_of_unknown_outcome_is_said_again(
     assert image.status is Status.ACTIVE
 
 
+async def test_a_stop_just_after_the_publishing_is_a_stop_and_takes_nothing_back(
+    world: World,
+) -> None:
+    image_id, published = await world.queued(), asyncio.Event()
+    publish = world.catalog.publish_upload
+
+    async def late(attempt: str, sent: Sent) -> Image:
+        await publish(attempt, sent)
+        published.set()
+        return await asyncio.get_running_loop().create_future()
+
+    world.catalog.publish_upload = late  # type: ignore[method-assign]
+    running = asyncio.ensure_future(world.upload(image_id, Bytes(b"abc")))
+    await published.wait()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert running.cancelled()
+    assert (await world.image(image_id)).status is Status.ACTIVE
+    assert len(await objects(world.store)) == 1
+
+
 async def test_a_taken_over_attempt_can_publish_nothing(world: World) -> None:
     image_id = await world.queued()
 

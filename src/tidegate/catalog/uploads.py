@@ -14,7 +14,7 @@ from tidegate.catalog import images, quotas
 from tidegate.catalog import tables as t
 from tidegate.catalog.engine import Clock
 from tidegate.catalog.rows import now, removal_of, upload_of
-from tidegate.domain.errors import BadTransition
+from tidegate.domain.errors import AttemptLost, BadTransition
 from tidegate.domain.image import Image, Location
 from tidegate.domain.quota import Allowance
 from tidegate.domain.status import TRANSITIONS, Event, Status
@@ -130,7 +130,7 @@ async def lost(connection: AsyncConnection, attempt: str) -> BadTransition:
     )
     if status in (Status.DELETED, Status.PENDING_DELETE):
         return BadTransition("The image was deleted meanwhile.", status)
-    return BadTransition("This upload was given up and taken over by another server.", status)
+    return AttemptLost("This upload was given up and taken over by another server.", status)
 
 
 async def publish(connection: AsyncConnection, attempt: str, fence: int, sent: Sent) -> Image:

@@ -13,6 +13,7 @@ The tree (an answer is looked up by the nearest ancestor, in ``api/errors.py``):
     │   └── NoData              the image has no bytes to read; says why
     ├── Conflict                the request does not fit the present state
     │   └── BadTransition       an event the image's status does not allow
+    │       └── AttemptLost     somebody else settles this attempt, or has settled it
     ├── Gone                    the image was deleted while the request ran
     ├── TooLarge                past a size, a quota or a limit
     ├── RangeRefused            no byte of the image lies in the asked range
@@ -102,11 +103,15 @@ class Conflict(TidegateError):
 
 
 class BadTransition(Conflict):
-    """``status`` is where the image was when the event was refused; None: the attempt lost it."""
+    """``status`` is where the image was when the event was refused; None: not known."""
 
     def __init__(self, message: str, status: str | None = None) -> None:
         super().__init__(message)
         self.status = status
+
+
+class AttemptLost(BadTransition):
+    pass
 
 
 class Gone(TidegateError):

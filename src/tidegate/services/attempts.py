@@ -366,7 +366,10 @@ class Attempts:
                     received=sending.received,
                 )
             except BadTransition as lost:
-                error, failure = lost, failure_of(lost, sending.step, request_id)
+                failure = failure_of(lost, sending.step, request_id)
+                # a stop that came just after the publishing is still a stop
+                if not isinstance(error, asyncio.CancelledError):
+                    error = lost
             except TidegateError as late:
                 log.warning("upload left to the janitor", image=upload.image_id, error=late.message)
         telemetry.UPLOADS.labels(failure.reason).inc()

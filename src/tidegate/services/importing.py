@@ -15,6 +15,7 @@ from functools import partial
 
 from tidegate.catalog.base import Catalog, ImageChange, Viewer
 from tidegate.domain.errors import (
+    AttemptLost,
     BadTransition,
     Busy,
     CatalogDown,
@@ -130,6 +131,8 @@ class Importing:
         for number, store_id in enumerate(stores, 1):
             try:
                 await self._bring(holding, order, store_id)
+            except AttemptLost as error:  # what became of it decides
+                raise Busy(error.message, retry_after=1) from error
             except (Busy, CatalogDown, BadTransition, Gone, NotFound, Forbidden):
                 raise
             except TidegateError as error:

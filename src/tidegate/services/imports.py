@@ -14,6 +14,7 @@ from uuid import uuid4
 
 from tidegate.catalog.base import Catalog, ImageChange, Viewer
 from tidegate.domain.errors import (
+    AttemptLost,
     BadTransition,
     Busy,
     CatalogDown,
@@ -226,16 +227,19 @@ class Imports:
             raise Gone("The image was deleted; nothing is copied into it.")
         async with Fetching(self._remote, url, patience=self._patience) as source:
             holding.progress = lambda: f"Copied {source.received // 2**20} MiB"
-            await self._uploads.upload(
-                self._policy.judged(task.caller),
-                image_id,
-                source,
-                Expected(length=source.size),
-                store_id=store_id,
-                request_id=task.request_id,
-                attempt=task.attempt,
-                repeatable=True,
-            )
+            try:
+                await self._uploads.upload(
+                    self._policy.judged(task.caller),
+                    image_id,
+                    source,
+                    Expected(length=source.size),
+                    store_id=store_id,
+                    request_id=task.request_id,
+                    attempt=task.attempt,
+                    repeatable=True,
+                )
+            except AttemptLost as error:  # what became of it decides
+                raise Busy(error.message, retry_after=1) from error
 
     async def _ended_attempts(self, task: Task, image_id: str) -> list[Upload]:
         """This task's attempts, oldest first, once none of them is open."""
