@@ -49,11 +49,12 @@ def test_only_what_may_pass_by_itself_is_answered_503(kind: type[e.TidegateError
         (e.Invalid, 400), (e.SizeMismatch, 400), (e.DigestMismatch, 400), (e.LocationRefused, 400),
         (e.ClientGone, 400), (e.Unauthenticated, 401), (e.Forbidden, 403), (e.NotFound, 404),
         (e.NoData, 404), (e.ClientStalled, 408), (e.Conflict, 409), (e.BadTransition, 409),
-        (e.AttemptLost, 409), (e.Gone, 410), (e.TooLarge, 413), (e.StoreFull, 413), (e.Unsupported, 415),
-        (e.RangeRefused, 416), (e.Busy, 429), (e.Draining, 429), (e.TidegateError, 500),
-        (e.StoreError, 502), (e.StoreBroke, 502), (e.StoreReadOnly, 502), (e.BadPart, 502),
-        (e.ObjectMissing, 502), (e.ObjectChanged, 502), (e.StoreDown, 503), (e.CatalogDown, 503),
-        (e.SourceBroke, 502), (e.IdentityDown, 503), (e.WrongFormat, 415), (e.UnsafeFormat, 415),
+        (e.AttemptLost, 409), (e.Gone, 410), (e.TooLarge, 413), (e.StoreFull, 413),
+        (e.Unsupported, 415), (e.RangeRefused, 416), (e.Busy, 429), (e.Draining, 429),
+        (e.TidegateError, 500), (e.StoreError, 502), (e.StoreBroke, 502), (e.StoreReadOnly, 502),
+        (e.BadPart, 502), (e.ObjectMissing, 502), (e.ObjectChanged, 502), (e.StoreDown, 503),
+        (e.CatalogDown, 503), (e.SourceBroke, 502), (e.IdentityDown, 503), (e.WrongFormat, 415),
+        (e.UnsafeFormat, 415),
     ],
 )  # fmt: skip
 def test_what_is_answered(kind: type[e.TidegateError], status: int) -> None:

@@ -8,14 +8,15 @@ from uuid import uuid4
 
 import pytest
 from tests.kit.origins import Origin, serving
+from tests.kit.server import until
 from tests.kit.sources import Bytes, pattern
 from tests.kit.stores import objects, unfinished
 from tests.services.conftest import World
 
 from tidegate.catalog.base import Viewer
 from tidegate.catalog.sql import SqlCatalog
-from tidegate.domain.image import Image
 from tidegate.domain.errors import AttemptLost
+from tidegate.domain.image import Image
 from tidegate.domain.importing import NEEDED, Method
 from tidegate.domain.policy import Policy
 from tidegate.domain.status import Event, Status
@@ -71,9 +72,13 @@ class Site:
 
     async def take(self, *, dead: bool = False) -> Task:
         """By a holder who does nothing more, if ``dead``."""
-        (task,) = await self.world.catalog.take_tasks(
-            "node", tuple(TaskType), lease=-1 if dead else 30, limit=1
-        )
+
+        async def taken() -> list[Task]:
+            return await self.world.catalog.take_tasks(
+                "node", tuple(TaskType), lease=-1 if dead else 30, limit=1
+            )
+
+        (task,) = await until(taken, "a task to be due")
         return task
 
     async def died(self, reason: str = "node_died") -> None:
