@@ -1,5 +1,6 @@
 """The quotas of projects, over both APIs: here three images and ten bytes."""
 
+import io
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from aiohttp import web
 from pytest_aiohttp import AiohttpServer
 from tests.kit.gateway import DATA, V21, Answer, Gateway, running
 from tests.kit.identity import Named, of
+from tests.kit.server import until
 from tests.kit.stores import FaultyStore, objects
 
 P1, P2 = of("p1"), of("p2")
@@ -41,7 +43,7 @@ async def fill(gate: Gateway, image_id: str, data: bytes, *, known: bool = True)
     return await gate.ask(
         "PUT",
         f"/v2/images/{image_id}/file",
-        data=data if known else pieces(),
+        data=io.BytesIO(data) if known else pieces(),
         headers={**P1, "Content-Type": DATA},
     )
 
@@ -72,6 +74,18 @@ async def test_what_fits_exactly_is_taken(small: Gateway, known: bool) -> None:
     image_id = await queued(small)
     assert (await fill(small, image_id, b"0123456789", known=known)).status == 204
     assert await status(small, image_id) == "active"
+
+
+async def test_usage_and_limits_are_those_that_are_held_against_a_project(
+    store: FaultyStore, tmp_path: Path
+) -> None:
+    quotas = {"images": 3, "bytes": "10MiB"}
+    async with running(store, tmp_path, identity=Named(), quotas=quotas) as gate:
+        assert (await fill(gate, await queued(gate), bytes(6 * 2**20))).status == 204
+        assert (await fill(gate, await queued(gate), bytes(5 * 2**20))).status == 413
+        usage = (await gate.ask("GET", "/v2/info/usage", headers=P1)).json["usage"]
+    assert usage["image_size_total"] == {"usage": 6, "limit": 10}
+    assert usage["image_count_total"] == {"usage": 2, "limit": 3}
 
 
 async def test_a_known_length_that_does_not_fit_is_413_before_the_first_byte(
@@ -124,6 +138,20 @@ async def test_a_location_counts_as_its_data_would(
         )
         return answer.status
 
+    async def post(size: int) -> str:
+        """By the locations API, to the end of its task; the task's message."""
+        path = f"/v2/images/{image_id}/locations"
+        body = {"url": str(elsewhere.make_url(f"/{size}"))}
+        assert (await small.ask("POST", path, json=body, headers=P1)).status == 202
+
+        async def ended() -> dict[str, Any] | None:
+            found = await small.ask("GET", f"/v2/images/{image_id}/tasks", headers=P1)
+            task: dict[str, Any] = found.json["tasks"][-1]
+            return task if task["status"] in ("success", "failure") else None
+
+        return str((await until(ended, "the task to end"))["message"])
+
     assert await add(11) == 413
+    assert "10 bytes" in await post(11)
     assert await status(small, image_id) == "queued"
     assert await add(10) == 200

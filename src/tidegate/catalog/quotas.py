@@ -16,9 +16,10 @@ from tidegate.domain.errors import BadTransition, TooLarge
 from tidegate.domain.image import Image
 from tidegate.domain.quota import Allowance
 from tidegate.domain.status import GONE, Status
+from tidegate.domain.task import IMPORTING
 from tidegate.domain.upload import UploadState
 
-_i, _l, _u, _r = t.images.c, t.locations.c, t.uploads.c, t.removals.c
+_i, _l, _u, _r, _p = t.images.c, t.locations.c, t.uploads.c, t.removals.c, t.properties.c
 _NOTHING = 0
 
 
@@ -54,6 +55,26 @@ def bytes_attempted(owner: str | None) -> Select[Any]:
         select(func.coalesce(func.sum(held), _NOTHING))
         .join(t.images, _i.id == _u.image_id)
         .where(_owned(owner), or_(running, staged, owed & ~located))
+    )
+
+
+def held(owner: str | None) -> Select[Any]:
+    """One row, with the fields of ``Usage``: what is shown is what limits are compared with."""
+    copied = exists().where(_p.image_id == _i.id, _p.name == IMPORTING, _p.value != "")
+    staged = or_(_i.status.in_([Status.UPLOADING.value, Status.IMPORTING.value]), copied)
+    coming = or_(_i.status == Status.SAVING.value, staged)
+
+    def of_images(value: ColumnElement[Any]) -> Select[Any]:
+        return select(func.coalesce(func.sum(value), _NOTHING)).where(_owned(owner))
+
+    located, attempted = bytes_located(owner), bytes_attempted(owner)
+    return select(
+        (located.scalar_subquery() + attempted.scalar_subquery()).label("stored"),
+        of_images(case((staged, func.coalesce(_i.size, _NOTHING)), else_=_NOTHING))
+        .scalar_subquery()
+        .label("staged"),
+        images_held(owner).scalar_subquery().label("images"),
+        of_images(case((coming, 1), else_=0)).scalar_subquery().label("uploading"),
     )
 
 

@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import ColumnElement, and_, delete, exists, or_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from tidegate.catalog import images, tasks
+from tidegate.catalog import images, quotas, tasks
 from tidegate.catalog import tables as t
 from tidegate.catalog.engine import Database
 from tidegate.catalog.rows import now
 from tidegate.domain.errors import BadTransition, Conflict
 from tidegate.domain.image import Image, Location
+from tidegate.domain.quota import UNLIMITED, Allowance
 from tidegate.domain.status import GONE, Event, Status
 from tidegate.domain.task import LOCK, Task, TaskStatus, TaskType
 
@@ -42,10 +43,18 @@ class SqlRegistrations:
             return image
 
     async def register_location(
-        self, task: Task, location: Location, learnt: Mapping[str, object], *, refill: bool
+        self,
+        task: Task,
+        location: Location,
+        learnt: Mapping[str, object],
+        *,
+        refill: bool,
+        allowance: Allowance = UNLIMITED,
     ) -> Image:
         async with self._database.transaction() as connection:
-            return await _register(connection, task, location, learnt, refill=refill)
+            return await _register(
+                connection, task, location, learnt, refill=refill, allowance=allowance
+            )
 
     async def note_digests(self, task: Task, location: Location, learnt: Mapping[str, str]) -> None:
         async with self._database.transaction() as connection:
@@ -86,6 +95,7 @@ async def _register(
     learnt: Mapping[str, object],
     *,
     refill: bool,
+    allowance: Allowance,
 ) -> Image:
     image = await _claim(connection, task, _OPEN)
     if image.status in _HAS_DATA:
@@ -98,6 +108,7 @@ async def _register(
     event = Event.FINISH_IMPORT if importing else Event.REGISTER
     await images.put_location(connection, image.id, 0, location)
     await images.advance(connection, image.id, event, **learnt)
+    await quotas.admit_bytes(connection, image.owner, allowance)
     return await images.refresh(connection, image.id)
 
 

@@ -17,7 +17,6 @@ from tidegate.catalog import (
     scrubs,
     tasks,
     uploads,
-    usage,
 )
 from tidegate.catalog import tables as t
 from tidegate.catalog.base import (
@@ -141,7 +140,7 @@ class SqlCatalog(SqlDeletions, SqlChecks, SqlImports, SqlMetadefs, SqlRegistrati
         return {row["id"]: Status(row["status"]) for row in rows}
 
     async def usage_of(self, project: str | None) -> Usage:
-        (row,) = await self._database.rows(usage.held_by(project))
+        (row,) = await self._database.rows(quotas.held(project))
         return Usage(**{name: int(value) for name, value in row.items()})
 
     async def delete_image(self, image_id: str, *, delayed: bool = False) -> list[Removal]:

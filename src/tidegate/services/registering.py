@@ -31,6 +31,7 @@ from tidegate.domain.task import Task, TaskType
 from tidegate.domain.upload import Sent
 from tidegate.killpoints import kill_point
 from tidegate.services.locations import Locations
+from tidegate.services.quotas import ProjectQuotas
 from tidegate.services.refilling import may_refill, refuse_refill
 from tidegate.services.tasks import Holding, Tasks, Work, new_task
 from tidegate.services.vouching import digest_fault
@@ -78,6 +79,7 @@ class Registering:
         patience: float,
         arena: Arena,
         digests: DigestPool,
+        projects: ProjectQuotas,
     ) -> None:
         self._catalog = catalog
         self._policy = policy
@@ -91,6 +93,7 @@ class Registering:
         self._patience = patience
         self._arena = arena
         self._digests = digests
+        self._projects = projects
 
     @property
     def works(self) -> Mapping[TaskType, Work]:
@@ -174,8 +177,14 @@ class Registering:
         return {"image_id": image.id}
 
     async def _added(self, task: Task, where: Location, learnt: Mapping[str, object]) -> Image:
-        refill = may_refill(task.caller, self._settings)
-        image = await self._catalog.register_location(task, where, learnt, refill=refill)
+        owner = (await self._catalog.get_image(str(task.image_id), _ADMIN)).owner
+        image = await self._catalog.register_location(
+            task,
+            where,
+            learnt,
+            refill=may_refill(task.caller, self._settings),
+            allowance=await self._projects.of(owner),
+        )
         log.info("location registered", image=image.id, store=where.store, task=task.id)
         return image
 

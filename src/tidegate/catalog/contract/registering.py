@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from tidegate.domain.image import Image, Location
+from tidegate.domain.quota import UNLIMITED, Allowance
 from tidegate.domain.task import Task
 
 
@@ -22,11 +23,17 @@ class Registrations(Protocol):
         from now on."""
 
     async def register_location(
-        self, task: Task, location: Location, learnt: Mapping[str, object], *, refill: bool
+        self,
+        task: Task,
+        location: Location,
+        learnt: Mapping[str, object],
+        *,
+        refill: bool,
+        allowance: Allowance = UNLIMITED,
     ) -> Image:
         """The first location of a queued image, or of one that this task imports, which becomes
         active with what was learnt of it (columns). Conflict: it was active before, and this is
-        no ``refill``."""
+        no ``refill``. TooLarge: its project has no room for it."""
 
     async def note_digests(self, task: Task, location: Location, learnt: Mapping[str, str]) -> None:
         """Of an active or deactivated image that still has the location, and no digests yet.

@@ -6,8 +6,9 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """``stored`` are the bytes of a project's images, once for each location; ``staged`` those on
-    their way into them; ``images`` counts them, ``uploading`` those whose data is coming."""
+    """``stored`` are the bytes that a project holds, once for each location, with those that are
+    promised or still to be removed; ``staged`` those of images that are staged, imported or copied;
+    ``images`` counts them, ``uploading`` those whose data is coming."""
 
     stored: int
     staged: int
