@@ -1,5 +1,4 @@
-"""Statements about reading stored bytes again. Each function runs inside the transaction it is
-given.
+"""Statements about reading stored bytes again.
 
 A repair is an attempt of its own, so that whatever a crash leaves of it is found like an upload's:
 it holds no claim on the image, and its end can only give it up or swap one location.
@@ -11,22 +10,71 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, and_, exists, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from tidegate.catalog import images, uploads
+from tidegate.catalog import damage, images, uploads
 from tidegate.catalog import tables as t
-from tidegate.catalog.engine import Clock
+from tidegate.catalog.engine import Clock, Database
 from tidegate.catalog.rows import now
 from tidegate.domain.errors import BadTransition
 from tidegate.domain.image import Location
 from tidegate.domain.scrub import Copy
 from tidegate.domain.status import Status
-from tidegate.domain.upload import Removal, Upload, UploadState
+from tidegate.domain.upload import Failure, Removal, Upload, UploadState
 
 _l = t.locations.c
 _i = t.images.c
 _READ = (Status.ACTIVE.value, Status.DEACTIVATED.value)
 
 
-def copies(
+class SqlScrubs:
+    """See ``catalog.base.Scrubs``."""
+
+    _database: Database
+    _fences: dict[str, int]
+
+    async def copies_to_scrub(
+        self,
+        stores: Sequence[str],
+        *,
+        before: int,
+        after: Copy | None = None,
+        image_id: str | None = None,
+        limit: int = 50,
+    ) -> list[Copy]:
+        rows = await self._database.rows(_copies(stores, before, after, image_id, limit))
+        return [Copy(**row) for row in rows]
+
+    async def take_copy(self, copy: Copy, *, lease: float) -> bool:
+        async with self._database.transaction() as connection:
+            return await _take(connection, copy, self._database.clock, lease)
+
+    async def keep_copy(self, copy: Copy, *, lease: float) -> None:
+        async with self._database.transaction() as connection:
+            await _keep(connection, copy, self._database.clock, lease)
+
+    async def leave_copy(self, copy: Copy, *, good: bool) -> None:
+        async with self._database.transaction() as connection:
+            await _end(connection, copy, good=good)
+
+    async def condemn(self, image_id: str, store: str, key: str, failure: Failure) -> None:
+        async with self._database.transaction() as connection:
+            await damage.condemn(connection, image_id, store, key, failure)
+
+    async def start_repair(self, repair: Upload, bad: Copy, *, lease: float) -> None:
+        async with self._database.transaction() as connection:
+            await _start_repair(connection, repair, bad, self._database.clock, lease)
+        self._fences[repair.id] = 1
+
+    async def repair_began(self, repair: Upload, upload_id: str) -> None:
+        async with self._database.transaction() as connection:
+            await _repair_began(connection, repair, self._fences.get(repair.id, 0), upload_id)
+
+    async def finish_repair(self, repair: Upload, bad: Copy, received: int) -> list[Removal]:
+        fence = self._fences.get(repair.id, 0)
+        async with self._database.transaction() as connection:
+            return await _finish_repair(connection, repair, fence, bad, received)
+
+
+def _copies(
     stores: Sequence[str], before: int, after: Copy | None, image_id: str | None, limit: int
 ) -> Select[Any]:
     """Those not found good since ``before``, the longest unseen first, from ``after`` on."""
@@ -44,7 +92,7 @@ def copies(
     return wanted if image_id is None else wanted.where(_i.id == image_id)
 
 
-async def take(connection: AsyncConnection, copy: Copy, clock: Clock, lease: float) -> bool:
+async def _take(connection: AsyncConnection, copy: Copy, clock: Clock, lease: float) -> bool:
     free = or_(_l.scrub_until.is_(None), _l.scrub_clock != clock.name, _l.scrub_until < clock.now())
     taken = await connection.execute(
         update(t.locations)
@@ -59,13 +107,13 @@ async def take(connection: AsyncConnection, copy: Copy, clock: Clock, lease: flo
     return bool(taken.rowcount)
 
 
-async def keep(connection: AsyncConnection, copy: Copy, clock: Clock, lease: float) -> None:
+async def _keep(connection: AsyncConnection, copy: Copy, clock: Clock, lease: float) -> None:
     await connection.execute(
         update(t.locations).where(_l.id == copy.id).values(_leased(clock, lease))
     )
 
 
-async def end(connection: AsyncConnection, copy: Copy, *, good: bool) -> None:
+async def _end(connection: AsyncConnection, copy: Copy, *, good: bool) -> None:
     values: dict[str, Any] = {"scrub_clock": None, "scrub_until": None}
     if good:
         values["scrubbed_at"] = now()
@@ -74,7 +122,7 @@ async def end(connection: AsyncConnection, copy: Copy, *, good: bool) -> None:
     )
 
 
-async def start_repair(
+async def _start_repair(
     connection: AsyncConnection, repair: Upload, bad: Copy, clock: Clock, lease: float
 ) -> None:
     if not await connection.scalar(select(_there(bad))):
@@ -98,7 +146,7 @@ async def start_repair(
     )
 
 
-async def repair_began(
+async def _repair_began(
     connection: AsyncConnection, repair: Upload, fence: int, upload_id: str
 ) -> None:
     changed = await connection.execute(
@@ -110,7 +158,7 @@ async def repair_began(
         raise _overtaken()
 
 
-async def finish_repair(
+async def _finish_repair(
     connection: AsyncConnection, repair: Upload, fence: int, bad: Copy, received: int
 ) -> list[Removal]:
     ended = await connection.scalar(select(t.uploads.c.state).where(t.uploads.c.id == repair.id))

@@ -8,13 +8,11 @@ from tidegate.catalog import (
     activation,
     adoptions,
     changes,
-    damage,
     images,
     importing,
     members,
     quotas,
     registering,
-    scrubs,
     tasks,
     uploads,
 )
@@ -35,11 +33,11 @@ from tidegate.catalog.metadefs import SqlMetadefs
 from tidegate.catalog.query import image_page, unknown_marker
 from tidegate.catalog.registering import SqlRegistrations
 from tidegate.catalog.rows import image_of, one_image, upload_of
+from tidegate.catalog.scrubs import SqlScrubs
 from tidegate.domain.errors import NotFound
 from tidegate.domain.image import Image
 from tidegate.domain.member import Member, MemberStatus
 from tidegate.domain.quota import UNLIMITED, Allowance
-from tidegate.domain.scrub import Copy
 from tidegate.domain.status import GONE, INITIAL, Event, Status
 from tidegate.domain.task import Task, TaskEvent, TaskType
 from tidegate.domain.upload import Failure, Removal, Sent, Upload, UploadState
@@ -48,7 +46,7 @@ ONE_IMAGE = {admin: compiled(one_image(admin=admin)) for admin in (True, False)}
 _ANY_IMAGE = {admin: compiled(one_image(admin=admin, gone=True)) for admin in (True, False)}
 
 
-class SqlCatalog(SqlDeletions, SqlChecks, SqlImports, SqlMetadefs, SqlRegistrations):
+class SqlCatalog(SqlDeletions, SqlChecks, SqlImports, SqlMetadefs, SqlRegistrations, SqlScrubs):
     """See ``catalog.base.Catalog``. One instance is one holder of attempts: it remembers the
     fence of each attempt that it started or took over."""
 
@@ -326,50 +324,6 @@ class SqlCatalog(SqlDeletions, SqlChecks, SqlImports, SqlMetadefs, SqlRegistrati
     async def adopt(self, image: Image) -> None:
         async with self._database.transaction() as connection:
             await adoptions.adopt(connection, image)
-
-    # reading stored bytes again
-
-    async def copies_to_scrub(
-        self,
-        stores: Sequence[str],
-        *,
-        before: int,
-        after: Copy | None = None,
-        image_id: str | None = None,
-        limit: int = 50,
-    ) -> list[Copy]:
-        rows = await self._database.rows(scrubs.copies(stores, before, after, image_id, limit))
-        return [Copy(**row) for row in rows]
-
-    async def take_copy(self, copy: Copy, *, lease: float) -> bool:
-        async with self._database.transaction() as connection:
-            return await scrubs.take(connection, copy, self._database.clock, lease)
-
-    async def keep_copy(self, copy: Copy, *, lease: float) -> None:
-        async with self._database.transaction() as connection:
-            await scrubs.keep(connection, copy, self._database.clock, lease)
-
-    async def leave_copy(self, copy: Copy, *, good: bool) -> None:
-        async with self._database.transaction() as connection:
-            await scrubs.end(connection, copy, good=good)
-
-    async def condemn(self, image_id: str, store: str, key: str, failure: Failure) -> None:
-        async with self._database.transaction() as connection:
-            await damage.condemn(connection, image_id, store, key, failure)
-
-    async def start_repair(self, repair: Upload, bad: Copy, *, lease: float) -> None:
-        async with self._database.transaction() as connection:
-            await scrubs.start_repair(connection, repair, bad, self._database.clock, lease)
-        self._fences[repair.id] = 1
-
-    async def repair_began(self, repair: Upload, upload_id: str) -> None:
-        async with self._database.transaction() as connection:
-            await scrubs.repair_began(connection, repair, self._fence(repair.id), upload_id)
-
-    async def finish_repair(self, repair: Upload, bad: Copy, received: int) -> list[Removal]:
-        fence = self._fence(repair.id)
-        async with self._database.transaction() as connection:
-            return await scrubs.finish_repair(connection, repair, fence, bad, received)
 
     # tasks
 
