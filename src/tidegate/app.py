@@ -20,6 +20,7 @@ from tidegate.domain.policy import Policy
 from tidegate.domain.status import WHEN_BROKEN
 from tidegate.identity.base import Anyone, Identity
 from tidegate.identity.keystone import Keystone
+from tidegate.identity.limits import KeystoneLimits
 from tidegate.identity.policy_file import Judged, PolicyFile, read_protections
 from tidegate.identity.tokens import Tokens
 from tidegate.jobs.cache import Filler, Upkeep
@@ -142,7 +143,12 @@ async def gateway(
         node = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         lease = settings.uploads.lease
         removals = Removals(catalog, stores, lease=lease)
-        projects = ProjectQuotas(settings.quotas)
+        limits: KeystoneLimits | None = None
+        if settings.quotas.source == "keystone":
+            limits = KeystoneLimits(settings.auth.keystone)
+            await limits.open()
+            stack.push_async_callback(limits.close)
+        projects = ProjectQuotas(settings.quotas, limits)
         reaping = Reaping(
             catalog,
             stores,

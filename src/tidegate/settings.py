@@ -118,6 +118,7 @@ class Keystone(Branch):
     cache: Duration = 60.0
     refusal_cache: Duration = 5.0
     timeout: Duration = Field(default=5.0, gt=0)
+    region: str = ""
     ca_file: Path | None = None
     insecure: bool = False
 
@@ -244,8 +245,10 @@ class Scrub(Branch):
 
 
 class Quotas(Branch):
-    """Of one image, then of all images of one project. Negative, or ``bytes = ""``: no limit."""
+    """Of one image, then of all images of one project. Negative, or ``bytes = ""``: no limit.
+    With the ``source`` keystone projects have its unified limits."""
 
+    source: Literal["config", "keystone"] = "config"
     properties: int = 128
     tags: int = 128
     members: int = 128
@@ -331,6 +334,8 @@ class Settings(Branch):
             raise ValueError("stores: none of them takes data")
         if sum(store.default for store in self.stores) > 1:
             raise ValueError("stores: more than one is the default")
+        if self.quotas.source == "keystone" and self.auth.mode != "keystone":
+            raise ValueError("quotas.source: keystone needs auth.mode = keystone")
         return self
 
     @property

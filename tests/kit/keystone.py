@@ -132,6 +132,17 @@ class Keystone:
     def set_enabled(self, user: str, enabled: bool) -> None:
         self._ask("PATCH", f"/users/{self.ids[user]}", {"user": {"enabled": enabled}})
 
+    def limit(self, name: str, most: int, project: str | None = None) -> None:
+        """What a project (None: each that has no other) may have of a resource of the image
+        service, from now on."""
+        given: dict[str, Any] = {"resource_name": name, "service_id": self.ids["image"]}
+        if project is None:
+            body = {"registered_limits": [{**given, "default_limit": most}]}
+            self._ask("POST", "/registered_limits", body)
+        else:
+            own = {**given, "project_id": self.ids[project], "resource_limit": most}
+            self._ask("POST", "/limits", {"limits": [own]})
+
     def set_image_endpoint(self, url: str) -> None:
         """What the catalog says of the image service, from now on."""
         for endpoint in self._ask("GET", "/endpoints?region_id=RegionOne")["endpoints"]:
@@ -192,6 +203,7 @@ class Keystone:
                 f"/projects/{self.ids[project]}/users/{self.ids[user]}/roles/{roles[role]}",
             )
         self._ask("PUT", f"/system/users/{self.ids['adm1']}/roles/{roles['admin']}")
+        self._ask("PUT", f"/system/users/{self.ids['tidegate']}/roles/{roles['reader']}")
         self.ids["image"] = self._make("service", type="image", name="glance")
         for interface in ("public", "internal"):
             self._make("endpoint", service_id=self.ids["image"], interface=interface,

@@ -52,6 +52,10 @@ class FakeKeystone:
     logins: list[dict[str, Any]] = field(default_factory=list)
     asked: list[tuple[str, str]] = field(default_factory=list)
     """Token and query of each validation."""
+    shown: dict[str, Any] = field(default_factory=dict)
+    """What the account is shown, by the last word of the path; another is 403."""
+    looks: list[str] = field(default_factory=list)
+    """Paths and queries of what it asked to be shown."""
 
     def settings(self, **more: Any) -> Settings:
         account = {"url": self.url, "username": "tidegate", "password": PASSWORD}
@@ -66,6 +70,15 @@ class FakeKeystone:
         self.own = f"own-{len(self.logins)}"
         said = {"token": token_of("tidegate", self.own_lasts)}
         return web.json_response(said, status=201, headers={"X-Subject-Token": self.own})
+
+    async def _show(self, request: web.Request) -> web.Response:
+        self.looks.append(request.path_qs)
+        if self.status is not None:
+            return web.Response(status=self.status)
+        if request.headers["X-Auth-Token"] != self.own:
+            return web.Response(status=401)
+        name = request.match_info["name"]
+        return web.json_response(self.shown.get(name), status=200 if name in self.shown else 403)
 
     async def _validate(self, request: web.Request) -> web.Response:
         token = request.headers["X-Subject-Token"]
@@ -97,6 +110,7 @@ async def fake_keystone(certificate: Path | None = None) -> AsyncIterator[FakeKe
     app = web.Application()
     app.router.add_post("/v3/auth/tokens", fake._log_in)
     app.router.add_get("/v3/auth/tokens", fake._validate, allow_head=False)
+    app.router.add_get("/v3/{name}", fake._show)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     tls = None

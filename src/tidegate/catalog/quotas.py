@@ -17,10 +17,11 @@ from tidegate.domain.image import Image
 from tidegate.domain.quota import Allowance
 from tidegate.domain.status import GONE, Status
 from tidegate.domain.task import IMPORTING
-from tidegate.domain.upload import UploadState
+from tidegate.domain.upload import Purpose, Upload, UploadState
 
 _i, _l, _u, _r, _p = t.images.c, t.locations.c, t.uploads.c, t.removals.c, t.properties.c
 _NOTHING = 0
+_COMING = (Status.SAVING.value, Status.UPLOADING.value, Status.IMPORTING.value)
 
 
 def images_held(owner: str | None) -> Select[Any]:
@@ -58,56 +59,63 @@ def bytes_attempted(owner: str | None) -> Select[Any]:
     )
 
 
+def bytes_staged(owner: str | None) -> Select[Any]:
+    """What is staged, and what is on its way to be."""
+    waits = _u.state == UploadState.STAGED.value
+    comes = func.coalesce(_u.reserved, _u.expected_size, _u.received)
+    return (
+        select(func.coalesce(func.sum(case((waits, _u.received), else_=comes)), _NOTHING))
+        .join(t.images, _i.id == _u.image_id)
+        .where(
+            _owned(owner),
+            _u.purpose == Purpose.STAGE.value,
+            or_(waits, _u.ended_at.is_(None)),
+        )
+    )
+
+
+def images_coming(owner: str | None) -> Select[Any]:
+    copied = exists().where(_p.image_id == _i.id, _p.name == IMPORTING, _p.value != "")
+    return select(func.count()).where(_owned(owner), or_(_i.status.in_(_COMING), copied))
+
+
 def held(owner: str | None) -> Select[Any]:
     """One row, with the fields of ``Usage``: what is shown is what limits are compared with."""
-    copied = exists().where(_p.image_id == _i.id, _p.name == IMPORTING, _p.value != "")
-    staged = or_(_i.status.in_([Status.UPLOADING.value, Status.IMPORTING.value]), copied)
-    coming = or_(_i.status == Status.SAVING.value, staged)
-
-    def of_images(value: ColumnElement[Any]) -> Select[Any]:
-        return select(func.coalesce(func.sum(value), _NOTHING)).where(_owned(owner))
-
     located, attempted = bytes_located(owner), bytes_attempted(owner)
     return select(
         (located.scalar_subquery() + attempted.scalar_subquery()).label("stored"),
-        of_images(case((staged, func.coalesce(_i.size, _NOTHING)), else_=_NOTHING))
-        .scalar_subquery()
-        .label("staged"),
+        bytes_staged(owner).scalar_subquery().label("staged"),
         images_held(owner).scalar_subquery().label("images"),
-        of_images(case((coming, 1), else_=0)).scalar_subquery().label("uploading"),
+        images_coming(owner).scalar_subquery().label("uploading"),
     )
 
 
 async def admit_image(connection: AsyncConnection, image: Image, allowance: Allowance) -> None:
     """TooLarge: the image, which is there already, is one too many, or its data is."""
-    if allowance.images is not None:
-        await _alone(connection, image.owner)
-        held = await connection.scalar(images_held(image.owner)) or 0
-        if held > allowance.images:
-            raise TooLarge(
-                "The limit has been exceeded on the number of images of a project. "
-                f"Attempted: {held}, Maximum: {allowance.images}"
-            )
+    await _count(
+        connection, image.owner, images_held(image.owner), allowance.images, "images of a project"
+    )
     if image.locations:
         await admit_bytes(connection, image.owner, allowance)
 
 
 async def admit_bytes(connection: AsyncConnection, owner: str | None, allowance: Allowance) -> None:
     """TooLarge: what the project holds by now is too much."""
-    if allowance.bytes is not None and await _room(connection, owner, allowance.bytes) < 0:
-        raise _too_much(allowance.bytes)
+    for room, error in await _rooms(connection, owner, allowance):
+        if room < 0:
+            raise error
 
 
 async def admit_attempt(
-    connection: AsyncConnection, image: Image, size: int | None, allowance: Allowance
+    connection: AsyncConnection, image: Image, upload: Upload, allowance: Allowance
 ) -> None:
     """TooLarge: there is no room for what the attempt, which is there already, has reserved; or
     none at all, where it does not know how much comes."""
-    if allowance.bytes is None:
-        return
-    room = await _room(connection, image.owner, allowance.bytes)
-    if room < 0 or (room == 0 and size is None):
-        raise _too_much(allowance.bytes)
+    coming, what = images_coming(image.owner), "images of a project whose data comes at a time"
+    await _count(connection, image.owner, coming, allowance.uploading, what)
+    for room, error in await _rooms(connection, image.owner, allowance, upload.purpose):
+        if room < 0 or (room == 0 and upload.expected_size is None):
+            raise error
 
 
 async def reserve(
@@ -117,7 +125,7 @@ async def reserve(
     there is no such attempt, or it has ended."""
     row = (
         await connection.execute(
-            select(_i.owner)
+            select(_i.owner, _u.purpose)
             .join(t.uploads, _u.image_id == _i.id)
             .where(_u.id == attempt, _u.ended_at.is_(None))
         )
@@ -125,10 +133,10 @@ async def reserve(
     if row is None:
         raise BadTransition("There is no such upload.")
     granted = most
-    if allowance.bytes is not None:
-        granted = min(most, await _room(connection, row.owner, allowance.bytes))
+    for room, error in await _rooms(connection, row.owner, allowance, Purpose(row.purpose)):
+        granted = min(granted, room)
         if granted <= 0:
-            raise _too_much(allowance.bytes)
+            raise error
     await connection.execute(
         update(t.uploads)
         .where(_u.id == attempt)
@@ -141,11 +149,41 @@ def _owned(owner: str | None) -> ColumnElement[bool]:
     return _i.owner.is_(None) if owner is None else _i.owner == owner
 
 
-async def _room(connection: AsyncConnection, owner: str | None, limit: int) -> int:
-    """Bytes; negative: more is held than may be."""
+async def _count(
+    connection: AsyncConnection, owner: str | None, query: Select[Any], limit: int | None, what: str
+) -> None:
+    if limit is None:
+        return
     await _alone(connection, owner)
-    located = await connection.scalar(bytes_located(owner)) or 0
-    return limit - int(located) - int(await connection.scalar(bytes_attempted(owner)) or 0)
+    found = await connection.scalar(query) or 0
+    if found > limit:
+        raise TooLarge(
+            f"The limit has been exceeded on the number of {what}. "
+            f"Attempted: {found}, Maximum: {limit}"
+        )
+
+
+async def _rooms(
+    connection: AsyncConnection,
+    owner: str | None,
+    allowance: Allowance,
+    purpose: Purpose | None = None,
+) -> list[tuple[int, TooLarge]]:
+    """Of each limit on bytes the room that is left (negative: more is held than may be), and what
+    to raise where it is too small."""
+    stored = [bytes_located(owner), bytes_attempted(owner)]
+    limits = [(allowance.bytes, stored, "in all")]
+    if purpose is Purpose.STAGE:
+        limits.append((allowance.staged, [bytes_staged(owner)], "staged"))
+    found = []
+    for limit, queries, where in limits:
+        if limit is None:
+            continue
+        await _alone(connection, owner)
+        held = sum([int(await connection.scalar(query) or 0) for query in queries])
+        message = "The data was denied because it exceeds the quota of the image's project: "
+        found.append((limit - held, TooLarge(f"{message}{limit} bytes {where}.")))
+    return found
 
 
 async def _alone(connection: AsyncConnection, owner: str | None) -> None:
@@ -154,10 +192,3 @@ async def _alone(connection: AsyncConnection, owner: str | None) -> None:
     if connection.dialect.name == "postgresql":
         name = func.hashtextextended(f"quota of {owner}", 0)
         await connection.execute(select(func.pg_advisory_xact_lock(name)))
-
-
-def _too_much(limit: int) -> TooLarge:
-    return TooLarge(
-        "The data was denied because it exceeds the quota of the image's project: "
-        f"{limit} bytes in all."
-    )

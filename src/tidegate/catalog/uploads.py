@@ -79,7 +79,7 @@ async def put(
         )
     )
     image = await images.read(connection, upload.image_id)
-    await quotas.admit_attempt(connection, image, upload.expected_size, allowance)
+    await quotas.admit_attempt(connection, image, upload, allowance)
     return image
 
 

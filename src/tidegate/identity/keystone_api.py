@@ -7,9 +7,10 @@ import asyncio
 import hashlib
 import ssl
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -37,6 +38,8 @@ _HEADERS = {
     # without it Keystone knows no token of a credential with access rules
     "OpenStack-Identity-Access-Rules": "1.0",
 }
+M = TypeVar("M", bound=BaseModel)
+
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -52,9 +55,13 @@ class Grant(NamedTuple):
 class KeystoneApi:
     """IdentityDown, from each call: Keystone cannot be asked now, and the log says why."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, system: bool = False) -> None:
+        """``system``: as an account of the whole cloud, which may read what is not of its own
+        project."""
         self._settings = settings
-        self._url = f"{settings.url.removesuffix('/v3')}/v3/auth/tokens?nocatalog"
+        self._system = system
+        self._base = f"{settings.url.removesuffix('/v3')}/v3"
+        self._url = f"{self._base}/auth/tokens?nocatalog"
         self._session: aiohttp.ClientSession | None = None
         self._flights: Flights[str] = Flights()
         self._own = ""
@@ -65,7 +72,7 @@ class KeystoneApi:
     async def open(self) -> None:
         """SettingsError: a file that it names cannot be used."""
         settings = self._settings
-        self._login = await asyncio.to_thread(_login, settings)
+        self._login = await asyncio.to_thread(_login, settings, system=self._system)
         trusted = await asyncio.to_thread(_trusted, settings)
         url = urlsplit(settings.url)
         if settings.insecure:
@@ -90,21 +97,42 @@ class KeystoneApi:
     async def validate(self, token: str, *, expired: bool = False) -> Grant | None:
         """None: it is no token, or one that is over; ``expired``: such are taken, too."""
         url = f"{self._url}&allow_expired=1" if expired else self._url
+        status, body = await self._get(
+            url, "our account lacks the role service or admin", {"X-Subject-Token": token}
+        )
+        if status == HTTPStatus.NOT_FOUND:
+            self._answers()
+            return None
+        return self._granted(token, body)
+
+    async def read(self, path: str, model: type[M]) -> M:
+        """What Keystone shows under a path of its API."""
+        status, body = await self._get(
+            f"{self._base}{path}", "our account lacks the role reader on the system"
+        )
+        if status != HTTPStatus.OK:
+            raise self._down(f"it answers {status}")
+        found = self._parse(model, body)
+        self._answers()
+        return found
+
+    async def _get(
+        self, url: str, forbidden: str, headers: Mapping[str, str] | None = None
+    ) -> tuple[int, bytes]:
+        """200 or 404, and the body. IdentityDown: another, ``forbidden`` of 403."""
         own = ""
         for _ in range(2):
             own = await self._own_token(other_than=own)
-            headers = {"X-Auth-Token": own, "X-Subject-Token": token}
-            status, _, body = await self._ask("GET", url, headers=headers)
+            status, _, body = await self._ask(
+                "GET", url, headers={**(headers or {}), "X-Auth-Token": own}
+            )
             match status:
-                case HTTPStatus.OK:
-                    return self._granted(token, body)
-                case HTTPStatus.NOT_FOUND:
-                    self._answers()
-                    return None
+                case HTTPStatus.OK | HTTPStatus.NOT_FOUND:
+                    return status, body
                 case HTTPStatus.UNAUTHORIZED:
                     continue  # that was about our token, not the caller's
                 case HTTPStatus.FORBIDDEN:
-                    raise self._down("our account lacks the role service or admin")
+                    raise self._down(forbidden)
                 case _:
                     raise self._down(f"it answers {status}")
         raise self._down("it refuses the token of our account")
@@ -159,8 +187,11 @@ class KeystoneApi:
         return Grant(caller, found.expires_at.timestamp(), access)
 
     def _read(self, body: bytes) -> "_Token":
+        return self._parse(_Answer, body).token
+
+    def _parse(self, model: type[M], body: bytes) -> M:
         try:
-            return _Answer.model_validate_json(body).token
+            return model.model_validate_json(body)
         except ValidationError as error:
             # the error's text would show the answer
             reason = f"its answer cannot be read ({error.error_count()} errors)"
@@ -232,7 +263,7 @@ def _access_rule(rule: _Rule) -> AccessRule:
     return AccessRule(rule.service, rule.method, rule.path)
 
 
-def _login(settings: Settings) -> dict[str, Any]:
+def _login(settings: Settings, *, system: bool) -> dict[str, Any]:
     """The body of a login. SettingsError."""
     if settings.application_credential_id:
         credential = {
@@ -251,7 +282,8 @@ def _login(settings: Settings) -> dict[str, Any]:
         "domain": _domain(settings.project_domain_id, settings.project_domain_name),
     }
     identity = {"methods": ["password"], "password": {"user": user}}
-    return {"auth": {"identity": identity, "scope": {"project": project}}}
+    scope = {"system": {"all": True}} if system else {"project": project}
+    return {"auth": {"identity": identity, "scope": scope}}
 
 
 def _domain(domain_id: str, name: str) -> dict[str, str]:

@@ -163,7 +163,7 @@ class Attempts:
             limits=store.limits,
         )
         allowance = await self._projects.of(owner)
-        if size is None and allowance.bytes is not None:
+        if size is None and allowance.bounds_bytes:
             source = Rationed(
                 source, lambda most: self._catalog.reserve_bytes(attempt, most, allowance)
             )

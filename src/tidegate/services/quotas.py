@@ -1,6 +1,7 @@
 """What projects may hold, and reading no further than that."""
 
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from tidegate.domain.errors import TooLarge
 from tidegate.domain.quota import Allowance
@@ -13,17 +14,27 @@ STEP = 64 * 2**20
 _GROWTH = 8
 
 
-class ProjectQuotas:
-    """The one place where a project's allowance is asked for; by the settings all have the same."""
+class Limits(Protocol):
+    async def of(self, project: str) -> Allowance:
+        """IdentityDown: nobody can say now."""
 
-    def __init__(self, quotas: Quotas) -> None:
+
+class ProjectQuotas:
+    """The one place where a project's allowance is asked for; by the settings all have the same,
+    and what no project owns. ``limits`` knows of each project its own."""
+
+    def __init__(self, quotas: Quotas, limits: Limits | None = None) -> None:
         self._allowance = Allowance(
             images=None if quotas.images < 0 else quotas.images,
             bytes=None if quotas.bytes < 0 else quotas.bytes,
         )
+        self._limits = limits
 
     async def of(self, project: str | None) -> Allowance:
-        return self._allowance
+        """IdentityDown."""
+        if self._limits is None or project is None:
+            return self._allowance
+        return await self._limits.of(project)
 
 
 class Rationed:

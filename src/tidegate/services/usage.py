@@ -17,10 +17,13 @@ class ProjectUsage:
         """Usage and limit by the names of Glance's quotas; sizes are whole MiB."""
         held = await self._catalog.usage_of(caller.project)
         may = await self._projects.of(caller.project)
-        size = UNLIMITED if may.bytes is None else may.bytes // MIB
         return {
-            "image_size_total": (held.stored // MIB, size),
-            "image_stage_total": (held.staged // MIB, UNLIMITED),
-            "image_count_total": (held.images, UNLIMITED if may.images is None else may.images),
-            "image_count_uploading": (held.uploading, UNLIMITED),
+            "image_size_total": (held.stored // MIB, _shown(may.bytes, MIB)),
+            "image_stage_total": (held.staged // MIB, _shown(may.staged, MIB)),
+            "image_count_total": (held.images, _shown(may.images)),
+            "image_count_uploading": (held.uploading, _shown(may.uploading)),
         }
+
+
+def _shown(limit: int | None, unit: int = 1) -> int:
+    return UNLIMITED if limit is None else limit // unit
