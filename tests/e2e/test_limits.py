@@ -1,6 +1,6 @@
 """Unified limits of a real Keystone hold, in Glance's units."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,13 @@ MIB = 2**20
 
 
 @pytest.fixture(scope="module")
-def limited(keystone: Keystone) -> Iterator[Keystone]:
+def limited(keystone: Keystone) -> Keystone:
     """Each project may have 3 images and 4 MiB, p2 one image."""
     for name, most in {"image_count_total": 3, "image_size_total": 4, "image_stage_total": 2,
                        "image_count_uploading": 1}.items():  # fmt: skip
         keystone.limit(name, most)
     keystone.limit("image_count_total", 1, "p2")
-    yield keystone
+    return keystone
 
 
 @pytest.fixture

@@ -127,7 +127,7 @@ class Registering:
             )
         self._policy.require(caller, "add_image_location", image)
         remote = wanted.url.partition("://")[0].lower() in ("http", "https")
-        if not remote and SERVICE not in caller.roles:
+        if not remote and SERVICE not in caller.roles | caller.service_roles:
             raise Forbidden("http store must be enabled to use location API by normal user.")
         refuse_refill(caller, image, self._settings)
         if wanted.vouched:
