@@ -1,8 +1,6 @@
 """What every catalog promises of imports: an image is one task's, and comes out of it whole or as
 it was, in the one transaction that ends the task."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -19,14 +17,6 @@ from tidegate.domain.upload import Failure, Purpose, Sent, Upload, UploadState
 ADMIN = Viewer(admin=True)
 SENT = Sent(5, {"md5": "0" * 32, "sha512": "1" * 128}, 7, 1)
 STORES = ["a", "b"]
-
-
-@pytest.fixture
-async def catalog(tmp_path: Path) -> AsyncIterator[SqlCatalog]:
-    catalog = SqlCatalog(f"sqlite:///{tmp_path / 'catalog.db'}")
-    await catalog.open()
-    yield catalog
-    await catalog.close()
 
 
 async def queued(catalog: SqlCatalog) -> str:

@@ -1,4 +1,5 @@
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -54,6 +55,13 @@ def behind_proxy(
 @pytest.fixture
 async def session() -> AsyncIterator[aiohttp.ClientSession]:
     async with client() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def server(config: Path) -> Iterator[Server]:
+    """The gateway of a module that says only how it is configured; that has the file's folder."""
+    with Server(config.parent, "--config", str(config)) as found:
         yield found
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import io
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -42,13 +42,6 @@ CASES = [(kind, point) for kind, points in POINTS.items() for point in points]
 def config(bucket: Bucket, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("gateway")
     return bucket.configure(folder, second=True, uploads={"lease": f"{LEASE}s"})
-
-
-@pytest.fixture(scope="module")
-def server(config: Path) -> Iterator[Server]:
-    """The one that lives."""
-    with Server(config.parent, "--config", str(config)) as found:
-        yield found
 
 
 @pytest.fixture

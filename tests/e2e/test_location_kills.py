@@ -2,7 +2,7 @@
 server then makes of it."""
 
 import hashlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -50,13 +50,6 @@ def config(bucket: Bucket, tmp_path_factory: pytest.TempPathFactory) -> Path:
     local = f'[[stores]]\ntype = "filesystem"\nid = "local"\npath = "{folder / "images"}"\n'
     path.write_text(path.read_text(encoding="utf-8") + local, encoding="utf-8")
     return path
-
-
-@pytest.fixture(scope="module")
-def server(config: Path) -> Iterator[Server]:
-    """The one that lives."""
-    with Server(config.parent, "--config", str(config)) as found:
-        yield found
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Kill -9 at every named point of a task, and at random: what another server then makes of it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -47,13 +47,6 @@ FAILING = ("task_refusing", "task_removing", "task_failing")
 @pytest.fixture(scope="module")
 def config(bucket: Bucket, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return bucket.configure(tmp_path_factory.mktemp("gateway"), uploads={"lease": f"{LEASE}s"})
-
-
-@pytest.fixture(scope="module")
-def server(config: Path) -> Iterator[Server]:
-    """The one that lives."""
-    with Server(config.parent, "--config", str(config)) as found:
-        yield found
 
 
 @pytest.fixture

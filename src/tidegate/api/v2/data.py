@@ -1,5 +1,7 @@
 """Image API v2: the data calls, and the attempts to fill an image."""
 
+from collections.abc import Awaitable, Callable
+
 from aiohttp import web
 
 from tidegate.api.body import Body, expected, is_data
@@ -7,23 +9,23 @@ from tidegate.api.delivery import deliver
 from tidegate.api.keys import CALLER, DOWNLOADS, REQUEST_ID, SETTINGS, UPLOADS
 from tidegate.api.v2.views import respond, time_of
 from tidegate.domain.errors import Unsupported
+from tidegate.domain.image import Image
 from tidegate.domain.upload import Upload
 
+Take = Callable[..., Awaitable[Image]]
+"""``Uploads.upload``, or what takes data as it does."""
 
-def refuse_other_types(request: web.Request) -> None:
+
+async def take_data(request: web.Request, take: Take) -> web.Response:
     """Unsupported: what comes does not call itself image data."""
     if not is_data(request):
         raise Unsupported(
             f"Invalid content type {request.headers.get('Content-Type')}; "
             "image data is application/octet-stream."
         )
-
-
-async def put_file(request: web.Request) -> web.Response:
-    refuse_other_types(request)
     body = Body(request, request.app[SETTINGS].uploads.idle_timeout)
     try:
-        await request.app[UPLOADS].upload(
+        await take(
             request[CALLER],
             request.match_info["image_id"],
             body,
@@ -34,6 +36,10 @@ async def put_file(request: web.Request) -> web.Response:
     finally:
         body.close()
     return web.Response(status=204)
+
+
+async def put_file(request: web.Request) -> web.Response:
+    return await take_data(request, request.app[UPLOADS].upload)
 
 
 async def get_file(request: web.Request) -> web.StreamResponse:

@@ -4,10 +4,9 @@ from typing import Any
 
 from aiohttp import web
 
-from tidegate.api.body import Body, expected
-from tidegate.api.keys import CALLER, IMPORT_REQUESTS, REQUEST_ID, SETTINGS, STAGING
+from tidegate.api.keys import CALLER, IMPORT_REQUESTS, REQUEST_ID, STAGING
 from tidegate.api.reading import read_json, refuse_body
-from tidegate.api.v2.data import refuse_other_types
+from tidegate.api.v2.data import take_data
 from tidegate.api.v2.views import respond
 from tidegate.domain.errors import Invalid
 from tidegate.services.import_requests import ImportRequest
@@ -15,20 +14,7 @@ from tidegate.services.import_requests import ImportRequest
 
 async def put_stage(request: web.Request) -> web.Response:
     request.app[STAGING].require_offered()
-    refuse_other_types(request)
-    body = Body(request, request.app[SETTINGS].uploads.idle_timeout)
-    try:
-        await request.app[STAGING].stage(
-            request[CALLER],
-            request.match_info["image_id"],
-            body,
-            expected(request),
-            store_id=request.headers.get("x-image-meta-store"),
-            request_id=request[REQUEST_ID],
-        )
-    finally:
-        body.close()
-    return web.Response(status=204)
+    return await take_data(request, request.app[STAGING].stage)
 
 
 async def import_image(request: web.Request) -> web.Response:
