@@ -8,13 +8,14 @@ install: .venv/installed
 .venv/installed: pyproject.toml
 	python3 -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[dev-server]' --group dev
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --editable '.[dev-server]' --group dev
+	$(BIN)/python -m compileall -q src
 	touch $@
 
 # the identity service that tests start
 .venv-keystone/installed: tests/kit/keystone.txt | .venv/installed
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-keystone
-	$(BIN)/uv pip install --quiet --python .venv-keystone/bin/python --requirement $<
+	$(BIN)/uv pip install --quiet --compile-bytecode --python .venv-keystone/bin/python --requirement $<
 	touch $@
 
 run: install
