@@ -214,7 +214,7 @@ async def gateway(
             default=settings.default_store,
             uploads=settings.uploads,
         )
-        app[keys.USAGE] = ProjectUsage(catalog)
+        app[keys.USAGE] = ProjectUsage(catalog, projects)
         app[keys.MEMBERS] = Members(catalog, policy, quotas=settings.quotas)
         app[keys.METADEFS] = Metadefinitions(catalog, policy)
         tasks = Tasks(catalog, policy, keep=settings.tasks.keep, lease=lease, node=node)

@@ -11,6 +11,8 @@ from tests.kit.gateway import DATA, V21, Answer, Gateway, running
 from tests.kit.identity import Named, of
 from tests.kit.stores import FaultyStore, objects
 
+from tidegate.stores.memory import MemoryStore
+
 P1, P2 = of("p1"), of("p2")
 FORMATS = {"disk_format": "raw", "container_format": "bare"}
 
@@ -127,3 +129,13 @@ async def test_a_location_counts_as_its_data_would(
     assert await add(11) == 413
     assert await status(small, image_id) == "queued"
     assert await add(10) == 200
+
+
+async def test_the_limits_are_told_beside_what_is_held(tmp_path: Path) -> None:
+    store = FaultyStore(MemoryStore())
+    async with running(store, tmp_path, quotas={"images": 3, "bytes": "10MiB"}) as gate:
+        await gate.create()
+        usage = (await gate.ask("GET", "/v2/info/usage")).json["usage"]
+    assert usage["image_count_total"] == {"usage": 1, "limit": 3}
+    assert usage["image_size_total"] == {"usage": 0, "limit": 10}
+    assert usage["image_count_uploading"]["limit"] == -1

@@ -1,28 +1,27 @@
 """What a caller's project holds, beside what it may hold."""
 
-from collections.abc import Mapping
-
 from tidegate.catalog.base import Catalog
 from tidegate.domain.policy import Caller
+from tidegate.services.quotas import ProjectQuotas
 
 MIB = 2**20
 UNLIMITED = -1
 
 
 class ProjectUsage:
-    """``limits`` are of each project, by the names that are answered; one left out: none."""
-
-    def __init__(self, catalog: Catalog, limits: Mapping[str, int] | None = None) -> None:
+    def __init__(self, catalog: Catalog, projects: ProjectQuotas) -> None:
         self._catalog = catalog
-        self._limits = limits or {}
+        self._projects = projects
 
     async def of(self, caller: Caller) -> dict[str, tuple[int, int]]:
         """Usage and limit by the names of Glance's quotas; sizes are whole MiB."""
         found = await self._catalog.usage_of(caller.project)
-        held = {
-            "image_size_total": found.stored // MIB,
-            "image_stage_total": found.staged // MIB,
-            "image_count_total": found.images,
-            "image_count_uploading": found.uploading,
+        allowed = await self._projects.of(caller.project)
+        size = UNLIMITED if allowed.bytes is None else allowed.bytes // MIB
+        count = UNLIMITED if allowed.images is None else allowed.images
+        return {
+            "image_size_total": (found.stored // MIB, size),
+            "image_stage_total": (found.staged // MIB, UNLIMITED),
+            "image_count_total": (found.images, count),
+            "image_count_uploading": (found.uploading, UNLIMITED),
         }
-        return {name: (used, self._limits.get(name, UNLIMITED)) for name, used in held.items()}
