@@ -7,6 +7,7 @@ and comes with the three streams; the answer is the exit code.
 
 import json
 import os
+import signal
 import socket
 import sys
 from contextlib import suppress
@@ -48,6 +49,7 @@ def main(asked):
                 os.close(stream)
             os.environ.update(ask["environ"])
             sys.argv = ask["command"]
+            signal.alarm(60)  # its end, if it hangs
             return MAINS[sys.argv[0]]()
         for stream in streams:
             os.close(stream)

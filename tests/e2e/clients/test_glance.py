@@ -69,6 +69,18 @@ def test_image_create_in_a_store(glance: Glance, name: str) -> None:
     assert "not valid" in told
 
 
+def test_names_and_values_in_any_script(glance: Glance, gate: Gate, name: str) -> None:
+    odd = f"Räck & 名/🐧 100% {name}"
+    made = glance.fields("image-create", "--name", odd, "--tags", "名 x", "--property", "a=ü=🐧")
+    image = gate.show(made["id"])
+    assert (image["name"], image["a"], image["tags"]) == (odd, "ü=🐧", ["名 x"])
+    assert glance.rows("image-list", "--property-filter", f"name={odd}", "--tag", "名 x") == [
+        [made["id"], odd]
+    ]
+    glance.run("image-tag-delete", made["id"], "名 x")
+    assert gate.show(made["id"])["tags"] == []
+
+
 def test_image_create_under_an_id_that_is_taken(glance: Glance, gate: Gate) -> None:
     told = glance.run("image-create", "--id", gate.create(), fails=True)
     assert "already exists" in told

@@ -170,6 +170,15 @@ def test_get_image_and_find_image(sdk: Any, gate: Gate, name: str) -> None:
     assert sdk.find_image(f"{name}-not") is None
 
 
+def test_names_and_values_in_any_script(sdk: Any, name: str) -> None:
+    odd = f"Räck & 名/🐧 100% {name}"
+    made = sdk.create_image(odd, tags=["名 x"], a="ü=🐧", **FORMATS)
+    found = sdk.find_image(odd)
+    assert (found.id, found.properties["a"], found.tags) == (made.id, "ü=🐧", ["名 x"])
+    sdk.remove_tag(found, "名 x")
+    assert sdk.get_image(made.id).tags == []
+
+
 def test_find_image_of_a_name_that_two_have(sdk: Any, gate: Gate, name: str) -> None:
     for _ in range(2):
         gate.create(name=name)

@@ -222,6 +222,8 @@ def test_what_is_past_a_quota_is_refused(
     told = glance_of("stranger").run("image-create", "--name", name, *FORMATS, "--file", "big",
                                      fails=True)  # fmt: skip
     assert "quota" in told
+    # which that client leaves
+    assert glance_of("stranger").rows("image-list", "--property-filter", f"name={name}") != []
     # of a file that it was given by name the library would leave the handle open
     with big.open("rb") as data, pytest.raises(exceptions.HttpException) as refused:
         sdk_of("stranger").create_image(f"{name}-2", data=data, disk_format="raw",
