@@ -27,7 +27,8 @@ for group in entry_points().groups:
                 point.load()
 for name in ("glanceclient.v2.client", "glanceclient.v2.shell", "openstack.image.v2._proxy"):
     import_module(name)
-command._get_distributions_by_modules()
+with suppress(AttributeError):
+    command._get_distributions_by_modules()  # which each would do again
 
 MAINS = {
     "openstack": import_module("openstackclient.shell").main,

@@ -225,6 +225,11 @@ def test_images(sdk: Any, herd: str, query: dict[str, Any], names: str) -> None:
     assert "".join(found if "sort" in query or "sort_key" in query else sorted(found)) == names
 
 
+def test_images_by_a_filter_that_is_not_spelt_as_the_api_has_it(sdk: Any) -> None:
+    with pytest.raises(exceptions.BadRequestException, match="'protected' filter"):
+        list(sdk.images(protected=True))
+
+
 def test_images_from_a_marker_on(sdk: Any, herd: str) -> None:
     everything = [image.id for image in sdk.images(tag=herd)]
     assert [image.id for image in sdk.images(tag=herd, marker=everything[1])] == everything[2:]
