@@ -5,6 +5,7 @@ The argument is the number of a socket. A message is a command and what to add t
 and comes with the three streams; the answer is the exit code.
 """
 
+import gc
 import json
 import os
 import signal
@@ -34,6 +35,9 @@ MAINS = {
     "openstack": import_module("openstackclient.shell").main,
     "glance": import_module("glanceclient.shell").main,
 }
+
+
+gc.freeze()  # a collection would look at, and so copy, all of it in each fork
 
 
 def main(asked):
