@@ -151,7 +151,7 @@ def _serving(log: list[bytes], process: subprocess.Popen[bytes]) -> str | None:
 
 
 def _configures(name: str) -> bool:
-    return name.startswith(("TIDEGATE_", "AWS_"))
+    return name.startswith(("TIDEGATE_", "AWS_", "OS_"))
 
 
 def _obey_file_modes() -> None:

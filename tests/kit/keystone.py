@@ -154,20 +154,23 @@ class Keystone:
         account = {"url": self.url, "username": "tidegate", "password": SERVICE_PASSWORD}
         return {"mode": "keystone", "keystone": {**account, **more}}
 
-    def client(self, user: str, *command: str, within: float = 60, **environ: str) -> Outcome:
-        """One of the clients in the environment, as this user: ``openstack`` or ``python``."""
-        account = {
+    def account(self, user: str) -> dict[str, str]:
+        """The environment by which clients log in as this user."""
+        return {
             "OS_AUTH_URL": self.url, "OS_IDENTITY_API_VERSION": "3", "OS_USERNAME": user,
             "OS_PASSWORD": _password_of(user), "OS_USER_DOMAIN_ID": "default",
             "OS_PROJECT_NAME": USERS[user][0], "OS_PROJECT_DOMAIN_ID": "default",
             "OS_REGION_NAME": "RegionOne",
         }  # fmt: skip
+
+    def client(self, user: str, *command: str, within: float = 60, **environ: str) -> Outcome:
+        """One of the clients in the environment, as this user: ``openstack`` or ``python``."""
         done = subprocess.run(
             [VENV / "bin" / command[0], *command[1:]],
             cwd=self._folder,
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            env=environment(**account, **environ),
+            env=environment(**self.account(user), **environ),
             timeout=within,
             check=False,
         )
