@@ -3,9 +3,10 @@
 import ast
 import re
 from collections.abc import Iterator
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, version
 from pathlib import Path
 
+import pytest
 from glanceclient.v2 import shell
 from openstack.image.v2._proxy import Proxy
 
@@ -49,15 +50,24 @@ def driven() -> dict[str, tuple[set[str], set[str]]]:
     return {
         "`openstack image …` and `openstack cached image …`": (OPENSTACK, openstack),
         "`glance …`": (GLANCE, glance),
-        "openstacksdk": (SDK, sdk),
+        "the image service of openstacksdk": (SDK, sdk),
     }
 
 
-def test_the_documented_counts_are_so() -> None:
+def documented() -> Iterator[tuple[str, list[str]]]:
+    """A client, and the other cells of its row: the package and its version, and the counts."""
     text = DOC.read_text(encoding="utf-8")
-    for client, (there, seen) in driven().items():
-        row = re.search(rf"^\| {re.escape(client)} .*$", text, re.MULTILINE)
-        left = ", ".join(f"`{name}`" for name in sorted(there - seen))
+    for client in driven():
+        row = re.search(rf"^\| {re.escape(client)} \|(.*)\|$", text, re.MULTILINE)
         assert row is not None, client
-        cells = [cell.strip() for cell in row[0].split("|")[1:-1]]
-        assert cells[-2:] == [f"{len(seen)} of {len(there)}", left or "–"]
+        yield client, [cell.strip() for cell in row[1].split("|")]
+
+
+def test_the_documented_counts_are_so() -> None:
+    rows = dict(documented())
+    for package, known in (of.split() for of, *_ in rows.values()):
+        if version(package) != known:
+            pytest.skip(f"{package} is of another version")
+    for client, (there, seen) in driven().items():
+        left = ", ".join(f"`{name}`" for name in sorted(there - seen))
+        assert rows[client][1:] == [f"{len(seen)} of {len(there)}", left or "–"]
