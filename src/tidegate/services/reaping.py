@@ -56,17 +56,22 @@ class Reaping:
 
     async def reap(self) -> int:
         """Finish or kill the attempts whose lease has run out. How many were settled."""
+        first = await self._take()
+        if first is None:
+            return 0
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._reap_some()) for _ in range(SIDE_BY_SIDE)]
+            tasks = [group.create_task(self._reap_some(first))]
+            tasks += [group.create_task(self._reap_some()) for _ in range(SIDE_BY_SIDE - 1)]
         return sum(task.result() for task in tasks)
 
-    async def _reap_some(self) -> int:
+    async def _take(self) -> Upload | None:
+        found = await self._catalog.take_over_expired(self._node, lease=self._lease, limit=1)
+        return found[0] if found else None
+
+    async def _reap_some(self, upload: Upload | None = None) -> int:
         """One attempt after the other, each taken only when it can be settled at once."""
         settled = 0
-        while taken := await self._catalog.take_over_expired(
-            self._node, lease=self._lease, limit=1
-        ):
-            (upload,) = taken
+        while upload := upload or await self._take():
             kill_point("reap_mid")
             try:
                 await self._settle_held(upload)
@@ -77,6 +82,7 @@ class Reaping:
                 settled += 1
             finally:
                 self._catalog.let_go(upload.id)
+            upload = None
         return settled
 
     async def _settle_held(self, upload: Upload) -> None:
