@@ -125,3 +125,20 @@ async def test_sec_68_s41_a_request_writes_little_to_the_log(gate: Gateway) -> N
     told = [line for line in lines if line["event"] == "request"]
     assert len(told) == 4
     assert max(len(str(line)) for line in told) < 4096
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", "/v2/images/{}/file"), ("HEAD", "/v2/images/{}/file"), ("GET", "/v1/images/{}")],
+)
+async def test_sec_53_54_55_no_browser_opens_image_data(
+    gate: Gateway, method: str, path: str
+) -> None:
+    image_id = await gate.active(b"<script>alert(1)</script>", name='a";filename="evil.html')
+    headers = (await gate.ask(method, path.format(image_id))).headers
+    assert headers["Content-Type"] == "application/octet-stream"
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Content-Security-Policy"] == "sandbox; default-src 'none'"
+    assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
+    assert headers["Content-Disposition"] == f'attachment; filename="{image_id}.raw"'
+    assert headers["Cache-Control"].startswith("private")
