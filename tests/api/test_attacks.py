@@ -25,6 +25,20 @@ async def test_sec_50_s13_a_text_without_an_end_takes_no_longer(gate: Gateway, b
     assert time.monotonic() - begun < AT_ONCE
 
 
+async def test_s13_names_that_must_differ_are_compared_at_once(gate: Gateway) -> None:
+    names = [name for number in range(10_000) for name in (number, str(number))]
+    thing: dict[str, object] = {"name": "o", "required": names}
+    body = {"namespace": "n", "objects": [thing]}
+    begun = time.monotonic()
+    answer = await gate.ask("POST", "/v2/metadefs/namespaces", json=body)
+    assert answer.status == 400
+    thing["required"] = ["a", "b", "a"]
+    answer = await gate.ask("POST", "/v2/metadefs/namespaces", json=body)
+    assert answer.status == 400
+    assert "non-unique" in answer.message
+    assert time.monotonic() - begun < AT_ONCE
+
+
 async def test_s46_a_key_of_the_order_counts_once(gate: Gateway) -> None:
     ids = [await gate.create(name=name) for name in ("b", "a", "c")]
     begun = time.monotonic()
