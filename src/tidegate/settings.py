@@ -201,6 +201,8 @@ class ImageFormat(Branch):
     disk_formats: tuple[FormatName, ...] = DISK_FORMATS
     container_formats: tuple[FormatName, ...] = CONTAINER_FORMATS
     require_match: bool = True
+    encrypted: bool = True
+    max_virtual_size: Limit = -1
     gpt_safety_checks_nonfatal: tuple[Literal["mbr", "gptmbr"], ...] = ()
 
 

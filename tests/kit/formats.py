@@ -15,9 +15,15 @@ def raw(size: int) -> bytes:
 
 
 def qcow2(
-    size: int = GIB, *, version: int = 3, backing: int = 0, features: int = 0, length: int = 65536
+    size: int = GIB,
+    *,
+    version: int = 3,
+    backing: int = 0,
+    features: int = 0,
+    cipher: int = 0,
+    length: int = 65536,
 ) -> bytes:
-    head = struct.pack(">4sIQIIQ", b"QFI\xfb", version, backing, 0, 16, size)
+    head = struct.pack(">4sIQIIQI", b"QFI\xfb", version, backing, 0, 16, size, cipher)
     return (head.ljust(72, b"\0") + struct.pack(">Q", features)).ljust(length, b"\0")
 
 

@@ -183,6 +183,7 @@ def test_where_nobody_minds_data_of_another_format_is_taken_unmeasured(
         ("qcow2", f.qcow2(features=1 << 40), "features"),
         ("qcow2", f.qcow2(version=1), "features"),
         ("qcow2", f.qcow2(version=4), "features"),
+        ("qcow2", f.qcow2(cipher=3), "encrypted"),
         ("qcow2", f.qcow2(2**63), "9223372036854775808 bytes"),
         ("vmdk", f.vmdk(descriptor=descriptor("monolithicSparse", "monolithicFlat")), "single"),
         ("vmdk", f.vmdk(descriptor=descriptor("createType", "type")), "single"),
@@ -235,6 +236,25 @@ def test_data_of_a_tolerated_format_must_be_safe_as_well(declared: str, body: by
 def test_a_check_of_partitions_can_be_waived() -> None:
     waived = ImageFormat(gpt_safety_checks_nonfatal=("mbr",))
     assert inspect("raw", f.mbr(), by=waived) == 65536
+
+
+@pytest.mark.parametrize("cipher", [1, 2])
+@pytest.mark.parametrize("version", [2, 3])
+def test_sec_20_encrypted_qcow2_is_taken_unless_it_is_not_wanted(cipher: int, version: int) -> None:
+    body = f.qcow2(cipher=cipher, version=version)
+    assert inspect("qcow2", body) == GIB
+    for match in (True, False):
+        with pytest.raises(UnsafeFormat, match="encrypted"):
+            inspect("qcow2", body, by=ImageFormat(encrypted=False, require_match=match))
+    assert inspect("qcow2", f.qcow2(), by=ImageFormat(encrypted=False)) == GIB
+
+
+def test_sec_24_the_disk_inside_has_a_limit() -> None:
+    at_most = ImageFormat(max_virtual_size=GIB)
+    for declared, disk in (("qcow2", f.qcow2), ("vdi", f.vdi), ("vhdx", f.vhdx)):
+        assert inspect(declared, disk(GIB), by=at_most) == GIB
+        with pytest.raises(UnsafeFormat, match=f"{GIB + 512} bytes"):
+            inspect(declared, disk(GIB + 512), by=at_most)
 
 
 # as soon as it is known

@@ -13,7 +13,7 @@ from tidegate.domain.errors import ClientGone, Invalid, TooLarge, Unsupported
 MAX_BODY = 2**20
 MAX_DEPTH = 32
 _FORMS = frozenset({"text/plain", "multipart/form-data", "application/x-www-form-urlencoded"})
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)  # one without an end is not tried anew
 _BRACKET = re.compile(rb"[][{}]")
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _SURROGATE = re.compile("[\ud800-\udfff]")

@@ -12,6 +12,7 @@ from oslo_utils.imageutils.format_inspector import (
     ALL_FORMATS,
     EndCaptureRegion,
     FileInspector,
+    QcowInspector,
     SafetyCheckFailed,
     SafetyViolation,
     VHDInspector,
@@ -44,6 +45,9 @@ _COUNTED = frozenset({"gpt", "luks"})
 """Formats whose inspectors take the bytes they have seen for all there are."""
 
 _MAGIC = {b"QFI\xfb": "qcow2", b"QED\0": "qed", b"KDMV": "vmdk", b"COWD": "vmdk"}
+_CIPHERS = {b"\0\0\0\0": False, b"\0\0\0\1": True, b"\0\0\0\2": True}
+"""What a qcow2 says of its encryption, and whether there is any: none, AES, LUKS."""
+
 _FIXED, _DIFFERENCING = b"\0\0\0\2", b"\0\0\0\4"
 _ACCESS = frozenset({"rw", "rdonly", "noaccess"})
 
@@ -55,6 +59,7 @@ _WORDS = {
     "footer": "its footer differs from its header",
     "mbr": "its partition table is malformed",
     "banned": "this format is not taken",
+    "encryption": "it is encrypted, which is not taken",
     "version": "only version 1 is taken",
 }
 
@@ -187,10 +192,15 @@ class Inspection:
             self._refuse(f"malformed {inspector.NAME}", error)
 
     def _look_inside(self, inspector: FileInspector) -> None:
-        """What the library lets pass: a VMDK that is text alone, names a parent, or has no
+        """What the library lets pass: a qcow2 in a cipher that there is not, or in any where none
+        is wanted; a VMDK that is text alone, names a parent, or has no
         capacity, so that its data lies where its descriptor says; a VHD that has a parent; a VHDX
         without metadata."""
-        if isinstance(inspector, VHDInspector):
+        if isinstance(inspector, QcowInspector):
+            encrypted = _CIPHERS.get(bytes(inspector.region("header").data[32:36]))
+            if encrypted is None or (encrypted and not self._settings.encrypted):
+                raise _unsafe(inspector, "encryption")
+        elif isinstance(inspector, VHDInspector):
             if inspector.region("header").data[60:64] == _DIFFERENCING:
                 raise _unsafe(inspector, "backing_file")
         elif isinstance(inspector, VHDXInspector):
@@ -228,7 +238,8 @@ class Inspection:
             return None
         if inspector.NAME in _COUNTED:
             found += size - inspector.actual_size
-        if found > LARGEST:
+        largest = self._settings.max_virtual_size
+        if found > (LARGEST if largest < 0 else min(largest, LARGEST)):
             raise UnsafeFormat(f"The {inspector.NAME} data says that its disk has {found} bytes.")
         return found if found > 0 else None
 

@@ -120,7 +120,7 @@ def _sort(query: MultiMapping[str]) -> list[tuple[str, bool]]:
         raise Invalid("Old and new sorting syntax cannot be combined")
     if new:
         pairs = [tuple(item.strip().partition(":")[::2]) for item in new[-1].split(",")]
-        return [(_key(key), _descending(way or "desc")) for key, way in pairs]
+        return _distinct((_key(key), _descending(way or "desc")) for key, way in pairs)
     keys = keys or ["created_at"]
     if len(directions) <= 1:
         # the tie-breakers follow the one direction
@@ -128,7 +128,17 @@ def _sort(query: MultiMapping[str]) -> list[tuple[str, bool]]:
         directions = (directions or ["desc"]) * len(keys)
     if len(directions) != len(keys):
         raise Invalid("Number of sort dirs does not match the number of sort keys")
-    return [(_key(key), _descending(way)) for key, way in zip(keys, directions, strict=True)]
+    return _distinct(
+        (_key(key), _descending(way)) for key, way in zip(keys, directions, strict=True)
+    )
+
+
+def _distinct(pairs: Iterable[tuple[str, bool]]) -> list[tuple[str, bool]]:
+    """A key that comes again orders nothing, and would make the statement long."""
+    found: dict[str, bool] = {}
+    for key, descending in pairs:
+        found.setdefault(key, descending)
+    return list(found.items())
 
 
 def _key(name: str) -> str:

@@ -1,6 +1,6 @@
 """Bodies against their JSON schemas."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jsonschema
@@ -9,12 +9,26 @@ from jsonschema.protocols import Validator
 from tidegate.domain.errors import Invalid
 
 
+def _unique(
+    validator: Validator, wanted: bool, value: object, schema: Mapping[str, Any]
+) -> Iterator[jsonschema.ValidationError]:
+    """Of texts; the library compares each with each as soon as one is none, which then is refused
+    for its type."""
+    if wanted and isinstance(value, list):
+        texts = [one for one in value if isinstance(one, str)]
+        if len(set(texts)) < len(texts):
+            yield jsonschema.ValidationError(f"{value!r} has non-unique elements")
+
+
+_Validator = jsonschema.validators.extend(jsonschema.Draft202012Validator, {"uniqueItems": _unique})  # type: ignore[no-untyped-call]
+
+
 class Matcher:
     """Of one schema."""
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
         self._name = schema["name"]
-        self._validator: Validator = jsonschema.Draft202012Validator(schema)
+        self._validator: Validator = _Validator(schema)
 
     def check(self, body: Mapping[str, Any]) -> None:
         """Invalid, naming the member and what is wrong with it; long values are not repeated."""
