@@ -18,7 +18,9 @@ pytestmark = pytest.mark.skipif(not f.HAS_QEMU, reason="qemu-img is not installe
 DISK = pattern(12 * MIB)
 
 
-@pytest.mark.parametrize("point", ["conversion_fetched", "conversion_made", "after_part"])
+@pytest.mark.parametrize(
+    "point", ["conversion_fetched", "conversion_made", "after_part", "after_complete"]
+)
 async def test_a_server_that_dies_in_a_conversion(
     bucket: Bucket, tmp_path: Path, session: aiohttp.ClientSession, point: str
 ) -> None:
