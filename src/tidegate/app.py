@@ -36,6 +36,7 @@ from tidegate.services.activation import Activation
 from tidegate.services.attempts import Attempts
 from tidegate.services.cache import Cache
 from tidegate.services.checking import Checking
+from tidegate.services.converting import Converting
 from tidegate.services.deleting import Deleting
 from tidegate.services.downloads import Downloads
 from tidegate.services.elsewhere import Elsewhere
@@ -59,7 +60,7 @@ from tidegate.services.usage import ProjectUsage
 from tidegate.settings import FilesystemStore as FilesystemSettings
 from tidegate.settings import HttpStore as HttpSettings
 from tidegate.settings import S3Store as S3Settings
-from tidegate.settings import Settings, StoreSettings
+from tidegate.settings import Settings, SettingsError, StoreSettings
 from tidegate.stores.base import Store
 from tidegate.stores.cache import CacheFolder
 from tidegate.stores.fetch import Fetcher
@@ -67,8 +68,10 @@ from tidegate.stores.filesystem import FilesystemStore
 from tidegate.stores.http import HttpStore
 from tidegate.stores.s3 import S3Store
 from tidegate.telemetry import log
+from tidegate.transfer import qemu
 from tidegate.transfer.digest import DigestPool
 from tidegate.transfer.memory import Arena
+from tidegate.transfer.scratch import Scratch
 
 READY_WITHIN = 3.0
 """Seconds in which a part must answer to count as ready."""
@@ -224,6 +227,7 @@ async def gateway(
         app[keys.MEMBERS] = Members(catalog, policy, quotas=settings.quotas)
         app[keys.METADEFS] = Metadefinitions(catalog, policy)
         tasks = Tasks(catalog, policy, keep=settings.tasks.keep, lease=lease, node=node)
+        converting = await _open_converting(settings, arena, digests)
         imports = Imports(
             catalog,
             policy,
@@ -234,6 +238,7 @@ async def gateway(
             remote=remote,
             max_size=settings.uploads.max_image_size,
             patience=settings.uploads.idle_timeout,
+            converting=converting,
         )
         app[keys.REGISTERING] = registering = Registering(
             catalog,
@@ -276,6 +281,7 @@ async def gateway(
             arena=arena,
             max_properties=settings.quotas.properties,
             patience=settings.uploads.idle_timeout,
+            converting=converting,
         )
         app[keys.READY] = lambda: _ready(catalog, stores[settings.default_store])
         deleting = Deleting(catalog, removals, settings=settings.deletion, lease=lease)
@@ -321,6 +327,28 @@ async def gateway(
         worker = Worker(tasks, works, concurrency=concurrency, every=reaper.every)
         stack.push_async_callback(_drain, tasks, asyncio.create_task(worker.run(), name="tasks"))
         yield app
+
+
+async def _open_converting(
+    settings: Settings, arena: Arena, digests: DigestPool
+) -> Converting | None:
+    """What converts imports, if anything does. SettingsError."""
+    if not settings.imports.convert_to:
+        return None
+    program = qemu.find()
+    scratch = Scratch(Path(settings.imports.scratch), settings.imports.scratch_size)
+    try:
+        await scratch.open()
+    except OSError as error:
+        raise SettingsError(f"import.scratch: cannot use {scratch.path}") from error
+    return Converting(
+        program,
+        scratch,
+        formats=settings.image_format,
+        arena=arena,
+        digests=digests,
+        max_size=settings.uploads.max_image_size,
+    )
 
 
 async def _drain(tasks: Tasks, working: asyncio.Task[None]) -> None:

@@ -216,6 +216,9 @@ class Import(Branch):
 
     methods: tuple[ImportMethod, ...] = get_args(ImportMethod)
     regions: dict[str, str] = {}
+    convert_to: Literal["", "raw"] = ""
+    scratch: str = "scratch"
+    scratch_size: Size = 20 * 2**30
 
 
 class Downloads(Branch):

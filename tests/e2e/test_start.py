@@ -206,6 +206,17 @@ def test_a_folder_for_the_images_that_is_read_only(tmp_path: Path) -> None:
     assert "ermission" in found
 
 
+# what imports are converted by
+
+
+@pytest.mark.parametrize("command", ["serve", "check"])
+def test_converting_without_qemu_img(tmp_path: Path, command: str) -> None:
+    environ = {"TIDEGATE_IMPORT__CONVERT_TO": "raw", "PATH": str(tmp_path)}
+    found = run(command, folder=tmp_path, environ=environ)
+    assert (found.code, found.out) == (1, b"")
+    assert found.line == "tidegate: import.convert_to needs qemu-img, which is not in PATH"
+
+
 # the catalog
 
 

@@ -156,6 +156,7 @@ def upload_of(row: Mapping[str, Any]) -> Upload:
             None if crc is None else int(crc),
             row["sent_parts"],
             row["sent_virtual_size"],
+            row["sent_disk_format"],
         )
     failure = None
     if row["failure_reason"] is not None:

@@ -230,6 +230,7 @@ class SqlCatalog(SqlDeletions, SqlChecks, SqlImports, SqlMetadefs, SqlRegistrati
             sent_crc64nvme=None if sent.crc64nvme is None else str(sent.crc64nvme),
             sent_parts=sent.parts,
             sent_virtual_size=sent.virtual_size,
+            sent_disk_format=sent.disk_format,
         )
 
     async def publish_upload(self, attempt: str, sent: Sent) -> Image:

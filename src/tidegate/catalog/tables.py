@@ -178,6 +178,7 @@ uploads = Table(
     Column("reserved", BigInteger),
     Column("purpose", String(8)),
     Column("task_id", String(36)),
+    Column("sent_disk_format", String(32)),
     Index(None, "image_id", "started_at"),
     Index(None, "ended_at", "lease_until"),
 )

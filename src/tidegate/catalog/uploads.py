@@ -193,6 +193,7 @@ def measured(sent: Sent) -> dict[str, Any]:
         **_strongest(sent),
         # what API v1 announced stays where we could not look
         **({} if sent.virtual_size is None else {"virtual_size": sent.virtual_size}),
+        **({} if sent.disk_format is None else {"disk_format": sent.disk_format}),
     }
 
 

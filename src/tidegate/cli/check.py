@@ -14,8 +14,12 @@ def check(config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Probe each configured store, and say what it supports."""
     # the whole gateway comes with it, which the supervisor does without
     from tidegate.check import probe_all
+    from tidegate.transfer import qemu
 
-    found = asyncio.run(probe_all(load_settings(config)))
+    settings = load_settings(config)
+    if settings.imports.convert_to:
+        qemu.find()
+    found = asyncio.run(probe_all(settings))
     if as_json:
         typer.echo(json.dumps([probe.as_dict() for probe in found], indent=2))
     else:

@@ -66,7 +66,8 @@ class Sent:
     """What went through, as counted and hashed by us.
 
     ``digests`` maps algorithm to lower-case hex; ``crc64nvme`` is the whole object's;
-    ``virtual_size`` is how large the disk inside is (bytes; None: unknown).
+    ``virtual_size`` is how large the disk inside is (bytes; None: unknown); ``disk_format`` is what
+    the data was converted to (None: it was not).
     """
 
     size: int
@@ -74,6 +75,7 @@ class Sent:
     crc64nvme: int | None = None
     parts: int = 1
     virtual_size: int | None = None
+    disk_format: str | None = None
 
     @property
     def strongest(self) -> str | None:

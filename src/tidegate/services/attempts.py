@@ -146,9 +146,11 @@ class Attempts:
         broken: Event,
         stopped: Event,
         request_id: str | None = None,
+        becomes: str | None = None,
     ) -> Image:
         """Begin an attempt by ``start``, within what ``owner`` may hold, and bring it to its end:
         what it is for, or else the event ``broken``; ``stopped``: with this server.
+        ``becomes`` is the disk_format that the data was converted to.
 
         BadTransition, Invalid, TooLarge before the claim; ClientGone, SizeMismatch,
         DigestMismatch, TooLarge, WrongFormat, UnsafeFormat, StoreError, Gone after.
@@ -192,8 +194,9 @@ class Attempts:
                     upload,
                     sending,
                     expected,
-                    None if upload.purpose is Purpose.STAGE else self.inspection(image),
+                    self._inspection(upload, image, becomes),
                     request_id,
+                    becomes,
                     broken=broken,
                     stopped=stopped,
                 )
@@ -238,6 +241,11 @@ class Attempts:
         inspected = self._settings.check_format and image.container_format == "bare"
         return Inspection(str(image.disk_format), self._formats) if inspected else None
 
+    def _inspection(self, upload: Upload, image: Image, becomes: str | None) -> Inspection | None:
+        if becomes is not None:
+            return Inspection(becomes, self._formats.model_copy(update={"require_match": True}))
+        return None if upload.purpose is Purpose.STAGE else self.inspection(image)
+
     def _algorithms(self, expected: Expected) -> list[str]:
         return sorted({*self._settings.digests, *expected.digests})
 
@@ -266,6 +274,7 @@ class Attempts:
         expected: Expected,
         inspection: Inspection | None,
         request_id: str | None,
+        becomes: str | None,
         *,
         broken: Event,
         stopped: Event,
@@ -275,7 +284,7 @@ class Attempts:
             async with sending, asyncio.TaskGroup() as group:
                 done = asyncio.Event()
                 group.create_task(self._keep_alive(upload, sending, done))
-                image = await self._send(upload, sending, expected, inspection)
+                image = await self._send(upload, sending, expected, inspection, becomes)
                 done.set()
         except BaseException as failures:
             error = first_failure(failures)
@@ -295,15 +304,17 @@ class Attempts:
         sending: Sending,
         expected: Expected,
         inspection: Inspection | None,
+        becomes: str | None,
     ) -> Image:
         if expected.size is not None and expected.length not in (None, expected.size):
             assert expected.length is not None
             raise SizeMismatch(expected.size, expected.length)
         sent = await sending.run(inspection)
         sending.step = "verify"
-        _verify(sent, expected)
+        verify(sent, expected)
         if inspection is not None:
             sent = replace(sent, virtual_size=inspection.finish(sent.size))
+        sent = replace(sent, disk_format=becomes)
         kill_point("after_verify")
         sending.step = "record"
         await self._catalog.upload_completing(upload.id, sent)
@@ -392,7 +403,7 @@ def with_declared(
     return Expected(length=expected.length, size=size, digests=digests)
 
 
-def _verify(sent: Sent, expected: Expected) -> None:
+def verify(sent: Sent, expected: Expected) -> None:
     if expected.size is not None and sent.size != expected.size:
         raise SizeMismatch(expected.size, sent.size)
     for algorithm, announced in expected.digests.items():

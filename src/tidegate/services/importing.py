@@ -35,6 +35,7 @@ from tidegate.domain.task import Task, TaskType
 from tidegate.domain.upload import OPEN, Purpose, Upload
 from tidegate.killpoints import kill_point
 from tidegate.services.attempts import Attempts, Expected, with_declared
+from tidegate.services.converting import RAW, Converting
 from tidegate.services.elsewhere import Elsewhere
 from tidegate.services.imports import LOOK_EVERY, MAX_ATTEMPTS, may_be_repeated
 from tidegate.services.staging import staged_attempt
@@ -44,6 +45,7 @@ from tidegate.stores.base import Store
 from tidegate.stores.http import HttpStore
 from tidegate.transfer.fetching import Fetching
 from tidegate.transfer.memory import Arena
+from tidegate.transfer.scratch import SparseFile
 from tidegate.transfer.whole import inspect_stored
 
 _EVERYBODY = Viewer(admin=True)
@@ -90,6 +92,7 @@ class Importing:
         arena: Arena,
         max_properties: int,
         patience: float,
+        converting: Converting | None = None,
     ) -> None:
         self._catalog = catalog
         self._stores = stores
@@ -99,6 +102,7 @@ class Importing:
         self._arena = arena
         self._max_properties = max_properties
         self._patience = patience
+        self._converting = converting
 
     @property
     def works(self) -> Mapping[TaskType, Work]:
@@ -166,27 +170,51 @@ class Importing:
             failure = copies[-1].failure
             raise Conflict("A copy was lost." if failure is None else failure.message)
         staged = await staged_attempt(self._catalog, order.image_id)
-        if staged is not None and staged.store == store_id:
+        converting = None if image.locations else self._converting
+        if self._converting is not None and image.locations:
+            staged = None  # its data may have become another by now
+        in_place = converting is None or not converting.concerns(image)
+        if staged is not None and staged.store == store_id and in_place:
             virtual_size = await self._check_staged(image, staged)
             await self._catalog.publish_staged(task, staged.id, virtual_size=virtual_size)
             kill_point("staged_published")
             return
         async with self._source(task, order, image, staged) as (source, expected):
-            holding.progress = lambda: f"Copied {source.received // 2**20} MiB"
-            size = expected.length if expected.size is None else expected.size
-            store = self._attempts.admit(size, store_id=store_id)
-            await self._attempts.bring(
-                self._attempts.new(image.id, store, size, purpose=Purpose.COPY, task_id=task.id),
-                source,
-                expected,
-                start=partial(
-                    self._catalog.start_copy, task=task, deactivated=task.caller.is_admin
-                ),
-                owner=image.owner,
-                broken=Event.BREAK,  # of the attempt; the image is the task's
-                stopped=Event.BREAK,
-                request_id=task.request_id,
-            )
+            if converting is not None and order.method is not Method.COPY:
+                # what it is like may have been taken over from elsewhere
+                image = await self._catalog.get_image(order.image_id, _EVERYBODY)
+                if converting.concerns(image):
+                    async with converting.converted(holding, image, source, expected) as made:
+                        await self._send(
+                            holding, image, store_id, made, Expected(length=made.size), RAW
+                        )
+                    return
+            await self._send(holding, image, store_id, source, expected)
+
+    async def _send(
+        self,
+        holding: Holding,
+        image: Image,
+        store_id: str,
+        source: Fetching | SparseFile,
+        expected: Expected,
+        becomes: str | None = None,
+    ) -> None:
+        task = holding.task
+        holding.progress = lambda: f"Copied {source.received // 2**20} MiB"
+        size = expected.length if expected.size is None else expected.size
+        store = self._attempts.admit(size, store_id=store_id)
+        await self._attempts.bring(
+            self._attempts.new(image.id, store, size, purpose=Purpose.COPY, task_id=task.id),
+            source,
+            expected,
+            start=partial(self._catalog.start_copy, task=task, deactivated=task.caller.is_admin),
+            owner=image.owner,
+            broken=Event.BREAK,  # of the attempt; the image is the task's
+            stopped=Event.BREAK,
+            request_id=task.request_id,
+            becomes=becomes,
+        )
 
     @asynccontextmanager
     async def _source(

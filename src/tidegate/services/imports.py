@@ -9,6 +9,7 @@ is done), failed (so is the task), never begun (it begins), or still held by a d
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -34,6 +35,7 @@ from tidegate.domain.task import Task, TaskType
 from tidegate.domain.upload import OPEN, Upload, UploadState
 from tidegate.killpoints import kill_point
 from tidegate.services.attempts import Expected
+from tidegate.services.converting import RAW, Converting
 from tidegate.services.images import BASE_FIELDS, Images, NewImage
 from tidegate.services.removals import Removals
 from tidegate.services.tasks import Holding, Tasks, Work, new_task
@@ -67,6 +69,7 @@ class Imports:
         remote: HttpStore,
         max_size: int,
         patience: float,
+        converting: Converting | None = None,
     ) -> None:
         self._catalog = catalog
         self._policy = policy
@@ -77,6 +80,7 @@ class Imports:
         self._remote = remote
         self._max_size = max_size
         self._patience = patience
+        self._converting = converting
 
     @property
     def works(self) -> Mapping[TaskType, Work]:
@@ -226,20 +230,32 @@ class Imports:
         if image is None:
             raise Gone("The image was deleted; nothing is copied into it.")
         async with Fetching(self._remote, url, patience=self._patience) as source:
-            holding.progress = lambda: f"Copied {source.received // 2**20} MiB"
             try:
-                await self._uploads.upload(
-                    self._policy.judged(task.caller),
-                    image_id,
-                    source,
-                    Expected(length=source.size),
-                    store_id=store_id,
-                    request_id=task.request_id,
-                    attempt=task.attempt,
-                    repeatable=True,
-                )
+                await self._send(holding, image, source, store_id)
             except AttemptLost as error:  # what became of it decides
                 raise Busy(error.message, retry_after=1) from error
+
+    async def _send(
+        self, holding: Holding, image: Image, source: Fetching, store_id: str | None
+    ) -> None:
+        task, converting = holding.task, self._converting
+        send = partial(
+            self._uploads.upload,
+            self._policy.judged(task.caller),
+            image.id,
+            store_id=store_id,
+            request_id=task.request_id,
+            attempt=task.attempt,
+            repeatable=True,
+        )
+        expected = Expected(length=source.size)
+        if task.type is TaskType.IMPORT and converting and converting.concerns(image):
+            async with converting.converted(holding, image, source, expected) as made:
+                holding.progress = lambda: f"Copied {made.received // 2**20} MiB"
+                await send(made, Expected(length=made.size), becomes=RAW)
+            return
+        holding.progress = lambda: f"Copied {source.received // 2**20} MiB"
+        await send(source, expected)
 
     async def _ended_attempts(self, task: Task, image_id: str) -> list[Upload]:
         """This task's attempts, oldest first, once none of them is open."""

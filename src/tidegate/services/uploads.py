@@ -61,12 +61,14 @@ class Uploads:
         attempt: str | None = None,
         change: ImageChange | None = None,
         repeatable: bool = False,
+        becomes: str | None = None,
     ) -> Image:
         """Fill a queued image. Refusals before the claim leave it queued; from the claim on,
         whatever happens, nothing of a failed attempt stays in the store, and the image says why.
         ``attempt`` names the attempt beforehand. ``change`` is made of the image with the claim,
         or not at all. ``repeatable``: its bytes can be had once more, so that a stop of this
-        server takes the image back to queued.
+        server takes the image back to queued. ``becomes``: the disk_format that they were converted
+        to.
 
         NotFound, Forbidden, BadTransition, Invalid, TooLarge, Busy before; ClientGone,
         SizeMismatch, DigestMismatch, TooLarge, WrongFormat, UnsafeFormat, StoreError, Gone after.
@@ -87,4 +89,5 @@ class Uploads:
             request_id=request_id,
             broken=self._broken,
             stopped=Event.RELEASE if repeatable else self._broken,
+            becomes=becomes,
         )
