@@ -1,9 +1,12 @@
 """The document of the API says what the gateway does."""
 
 import re
+from pathlib import Path
 
+import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from tests.kit.gateway import Gateway
+from tests.openapi import run
 
 from tidegate.api.openapi.document import document, operations
 from tidegate.api.routes import DATA_ROUTES, ROUTES
@@ -35,3 +38,9 @@ async def test_it_is_served_to_everybody(shared_gate: Gateway) -> None:
     answer = await shared_gate.ask("GET", "/openapi.json")
     assert (answer.status, answer.headers["Content-Type"]) == (200, "application/json")
     assert answer.json == document(ImageFormat())
+
+
+@pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisDeprecationWarning")
+async def test_every_answer_is_one_that_it_knows(tmp_path: Path) -> None:
+    """Of few calls; ``python -m tests.openapi --examples 200`` makes more."""
+    assert await run(tmp_path, examples=2) == []
