@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 from functools import cache
+from importlib.metadata import version
 from typing import Any
 
 import orjson
 from aiohttp import web
 
-from tidegate import __version__
 from tidegate.api.errors import ANSWERS
 from tidegate.api.keys import SETTINGS
 from tidegate.api.openapi import gateway, metadefs, v1, v2
@@ -36,7 +36,7 @@ def document(formats: ImageFormat) -> dict[str, Any]:
         paths.setdefault(operation.path, {})[operation.method.lower()] = described(operation)
     return {
         "openapi": "3.1.0",
-        "info": {"title": "tidegate", "version": __version__},
+        "info": {"title": "tidegate", "version": version("tidegate")},
         "security": [{}, {"token": []}],
         "paths": paths,
         "components": {
