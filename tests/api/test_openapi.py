@@ -40,6 +40,7 @@ async def test_it_is_served_to_everybody(shared_gate: Gateway) -> None:
     assert answer.json == document(ImageFormat())
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisDeprecationWarning")
 async def test_every_answer_is_one_that_it_knows(tmp_path: Path) -> None:
     """Of few calls; ``python -m tests.openapi --examples 200`` makes more."""
