@@ -14,7 +14,7 @@ OPEN = frozenset(
     {
         "/healthz", "/readyz", "/healthcheck", "/metrics", "/", "/versions", "/versions/",
         "/v1", "/v2", "/v2/",
-        "/statuses.svg",
+        "/statuses.svg", "/openapi.json",
     }
 )  # fmt: skip
 """Paths that machines ask without a token; the log has only what failed of them."""

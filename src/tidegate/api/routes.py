@@ -5,6 +5,7 @@ from aiohttp.typedefs import Handler
 
 from tidegate.api import health, pictures
 from tidegate.api.body import continue_later
+from tidegate.api.openapi.document import show_document
 from tidegate.api.v1 import images as v1
 from tidegate.api.v1 import lists as v1_lists
 from tidegate.api.v1 import members as v1_members
@@ -33,6 +34,7 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("HEAD", "/healthcheck", health.healthcheck),
     ("GET", "/metrics", health.metrics),
     ("GET", "/statuses.svg", pictures.statuses),
+    ("GET", "/openapi.json", show_document),
     ("*", "/", discovery.choices),
     ("*", "/versions", discovery.choices),
     ("*", "/versions/", discovery.choices),

@@ -13,28 +13,28 @@ from tidegate.services.registering import Wanted
 
 ALGORITHMS = ("sha1", "sha256", "sha512", "md5")
 
-_check = Matcher(
-    {
-        "name": "location",
-        "type": "object",
-        "required": ["url"],
-        "properties": {
-            "url": {"type": "string"},
-            "validation_data": {
-                "type": "object",
-                "additionalProperties": False,
-                "dependentRequired": {
-                    "os_hash_algo": ["os_hash_value"],
-                    "os_hash_value": ["os_hash_algo"],
-                },
-                "properties": {
-                    "os_hash_algo": {"type": "string", "enum": list(ALGORITHMS)},
-                    "os_hash_value": {"type": "string"},
-                },
+LOCATION: dict[str, Any] = {
+    "name": "location",
+    "type": "object",
+    "required": ["url"],
+    "properties": {
+        "url": {"type": "string"},
+        "validation_data": {
+            "type": "object",
+            "additionalProperties": False,
+            "dependentRequired": {
+                "os_hash_algo": ["os_hash_value"],
+                "os_hash_value": ["os_hash_algo"],
+            },
+            "properties": {
+                "os_hash_algo": {"type": "string", "enum": list(ALGORITHMS)},
+                "os_hash_value": {"type": "string"},
             },
         },
-    }
-).check
+    },
+}
+
+_check = Matcher(LOCATION).check
 
 
 async def add_location(request: web.Request) -> web.Response:

@@ -163,7 +163,7 @@ check_image = Matcher(IMAGE).check
 
 async def show_schema(request: web.Request) -> web.Response:
     refuse_body(request)
-    document = _documents(request.app[SETTINGS].image_format).get(request.match_info["name"])
+    document = documents(request.app[SETTINGS].image_format).get(request.match_info["name"])
     if document is None:
         raise web.HTTPNotFound
     body = json.dumps(document).encode()
@@ -171,7 +171,7 @@ async def show_schema(request: web.Request) -> web.Response:
 
 
 @cache
-def _documents(formats: ImageFormat) -> Mapping[str, dict[str, Any]]:
+def documents(formats: ImageFormat) -> Mapping[str, dict[str, Any]]:
     """The schemas by name, with the formats that are taken here."""
     enums = {"disk_format": formats.disk_formats, "container_format": formats.container_formats}
     named = {name: {**_PROPERTIES[name], "enum": [None, *enum]} for name, enum in enums.items()}

@@ -11,11 +11,11 @@ from tidegate.catalog.contract.metadefs import DefinitionQuery, NamespaceQuery
 from tidegate.domain.errors import Invalid
 from tidegate.domain.image import Visibility
 
-_NAMESPACE_KEYS = (
+NAMESPACE_KEYS = (
     "created_at", "namespace", "display_name", "description", "visibility", "protected", "owner",
     "updated_at", "id",
 )  # fmt: skip
-_TAG_KEYS = ("created_at", "name", "updated_at", "id")
+TAG_KEYS = ("created_at", "name", "updated_at", "id")
 _OF_IMAGES = ("public", "private", "shared")
 _NUMBER = re.compile(r"[0-9]{1,18}", re.ASCII)
 
@@ -30,7 +30,7 @@ def given(request: web.Request) -> dict[str, str]:
 def namespaces(query: dict[str, str]) -> NamespaceQuery:
     """For the eyes of nobody yet: the viewer is set by the service. Invalid."""
     types = query.get("resource_types")
-    sort = _one_of("sort_key", query.get("sort_key", "created_at"), _NAMESPACE_KEYS)
+    sort = _one_of("sort_key", query.get("sort_key", "created_at"), NAMESPACE_KEYS)
     return NamespaceQuery(
         viewer=Viewer(),
         visibility=visibility(query),
@@ -53,7 +53,7 @@ def tags(query: dict[str, str]) -> DefinitionQuery:
     """Invalid."""
     _one_of("visibility", query.get("visibility", "public"), _OF_IMAGES)
     return DefinitionQuery(
-        sort=_one_of("sort_key", query.get("sort_key", "created_at"), _TAG_KEYS),
+        sort=_one_of("sort_key", query.get("sort_key", "created_at"), TAG_KEYS),
         descending=_descending(query),
         limit=_limit(query.get("limit")),
         marker=query.get("marker") or None,
