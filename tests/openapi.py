@@ -47,7 +47,7 @@ class Ground:
 
     def names(self, path: str) -> dict[str, str]:
         """For the places in the path."""
-        found = {"member": "p2", "tag": "blue", "store_id": "mem", "name": "one"}
+        found = {"member": "p2", "tag": "blue", "store_id": "memory", "name": "one"}
         if "{image_id}" in path or "{task_id}" in path:
             found["image_id"] = self._image(filled=not path.endswith(("/stage", "/import")))
         if "{namespace}" in path:
