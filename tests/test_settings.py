@@ -129,6 +129,17 @@ def test_a_list_in_the_environment_is_joined_by_commas() -> None:
     assert settings.fetch.allow == ("mirror.example", "10.0.0.0/8")
 
 
+def test_or_written_as_json() -> None:
+    settings = load(None, {"TIDEGATE_FETCH__ALLOW": ' ["mirror.example", "10.0.0.0/8"]'})
+    assert settings.fetch.allow == ("mirror.example", "10.0.0.0/8")
+
+
+@pytest.mark.parametrize("text", ["[", '["a"', "[a]", "[1]", '["a"]\nlocations = 1'])
+def test_what_begins_as_a_list_and_is_none_stops_the_start(text: str) -> None:
+    with pytest.raises(SettingsError, match=r"TIDEGATE_FETCH__ALLOW|fetch.allow"):
+        load(None, {"TIDEGATE_FETCH__ALLOW": text})
+
+
 def test_blanks_around_the_commas_mean_nothing() -> None:
     settings = load(None, {"TIDEGATE_UPLOADS__DIGESTS": "md5, sha256"})
     assert settings.uploads.digests == ("md5", "sha256")

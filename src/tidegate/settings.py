@@ -5,6 +5,7 @@ Sizes are bytes and are written "16MiB"; durations are seconds and are written "
 
 import difflib
 import hashlib
+import json
 import os
 import re
 import tomllib
@@ -380,7 +381,7 @@ def load(
             branch: dict[str, Any] = tree
             for section in sections:
                 branch = _table(branch, section, name)
-            branch[key] = _items(value) if _is_list(sections, key) else value
+            branch[key] = _items(value, name) if _is_list(sections, key) else value
     for section, values in (overrides or {}).items():
         _table(tree, section, section).update(values)
     try:
@@ -398,7 +399,13 @@ def _table(tree: dict[str, Any], section: str, named: str) -> dict[str, Any]:
     return branch
 
 
-def _items(text: str) -> list[str]:
+def _items(text: str, named: str) -> Any:
+    """Joined by commas, or JSON."""
+    if text.lstrip().startswith("["):
+        try:
+            return json.loads(text)
+        except ValueError as error:
+            raise SettingsError(f"{named}: it is no list: {error}") from error
     return [item for item in map(str.strip, text.split(",")) if item]
 
 
