@@ -39,6 +39,7 @@ from tidegate.services.checking import Checking
 from tidegate.services.deleting import Deleting
 from tidegate.services.downloads import Downloads
 from tidegate.services.elsewhere import Elsewhere
+from tidegate.services.filling import Filling
 from tidegate.services.images import Images
 from tidegate.services.import_requests import ImportRequests
 from tidegate.services.importing import Importing
@@ -224,12 +225,12 @@ async def gateway(
         app[keys.MEMBERS] = Members(catalog, policy, quotas=settings.quotas)
         app[keys.METADEFS] = Metadefinitions(catalog, policy)
         tasks = Tasks(catalog, policy, keep=settings.tasks.keep, lease=lease, node=node)
+        filling = Filling(catalog, policy, app[keys.IMAGES], uploads, removals)
         imports = Imports(
             catalog,
             policy,
-            app[keys.IMAGES],
             uploads,
-            removals,
+            filling,
             tasks,
             remote=remote,
             max_size=settings.uploads.max_image_size,

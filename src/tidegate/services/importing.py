@@ -36,7 +36,7 @@ from tidegate.domain.upload import OPEN, Purpose, Upload
 from tidegate.killpoints import kill_point
 from tidegate.services.attempts import Attempts, Expected, with_declared
 from tidegate.services.elsewhere import Elsewhere
-from tidegate.services.imports import LOOK_EVERY, MAX_ATTEMPTS, may_be_repeated
+from tidegate.services.filling import LOOK_EVERY, MAX_ATTEMPTS, may_be_repeated
 from tidegate.services.staging import staged_attempt
 from tidegate.services.tasks import Holding, Work
 from tidegate.services.watching import deactivated
