@@ -36,6 +36,7 @@ from tidegate.services.activation import Activation
 from tidegate.services.attempts import Attempts
 from tidegate.services.cache import Cache
 from tidegate.services.checking import Checking
+from tidegate.services.cloning import Cloning
 from tidegate.services.deleting import Deleting
 from tidegate.services.downloads import Downloads
 from tidegate.services.elsewhere import Elsewhere
@@ -236,6 +237,16 @@ async def gateway(
             max_size=settings.uploads.max_image_size,
             patience=settings.uploads.idle_timeout,
         )
+        app[keys.CLONING] = cloning = Cloning(
+            catalog,
+            stores,
+            policy,
+            app[keys.IMAGES],
+            filling,
+            tasks,
+            downloads.watch,
+            patience=settings.uploads.idle_timeout,
+        )
         app[keys.REGISTERING] = registering = Registering(
             catalog,
             policy,
@@ -318,7 +329,7 @@ async def gateway(
             stack.callback(scrubbing.stop)
         stack.push_async_callback(attempts.wait_for_idle)
         concurrency = settings.tasks.concurrency
-        works = {**imports.works, **registering.works, **importing.works}
+        works = {**imports.works, **cloning.works, **registering.works, **importing.works}
         worker = Worker(tasks, works, concurrency=concurrency, every=reaper.every)
         stack.push_async_callback(_drain, tasks, asyncio.create_task(worker.run(), name="tasks"))
         yield app
