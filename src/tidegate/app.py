@@ -36,10 +36,12 @@ from tidegate.services.activation import Activation
 from tidegate.services.attempts import Attempts
 from tidegate.services.cache import Cache
 from tidegate.services.checking import Checking
+from tidegate.services.cloning import Cloning
 from tidegate.services.converting import Converting
 from tidegate.services.deleting import Deleting
 from tidegate.services.downloads import Downloads
 from tidegate.services.elsewhere import Elsewhere
+from tidegate.services.filling import Filling
 from tidegate.services.images import Images
 from tidegate.services.import_requests import ImportRequests
 from tidegate.services.importing import Importing
@@ -227,18 +229,28 @@ async def gateway(
         app[keys.MEMBERS] = Members(catalog, policy, quotas=settings.quotas)
         app[keys.METADEFS] = Metadefinitions(catalog, policy)
         tasks = Tasks(catalog, policy, keep=settings.tasks.keep, lease=lease, node=node)
+        filling = Filling(catalog, policy, app[keys.IMAGES], uploads, removals)
         converting = await _open_converting(settings, arena, digests)
         imports = Imports(
             catalog,
             policy,
-            app[keys.IMAGES],
             uploads,
-            removals,
+            filling,
             tasks,
             remote=remote,
             max_size=settings.uploads.max_image_size,
             patience=settings.uploads.idle_timeout,
             converting=converting,
+        )
+        app[keys.CLONING] = cloning = Cloning(
+            catalog,
+            stores,
+            policy,
+            app[keys.IMAGES],
+            filling,
+            tasks,
+            downloads.watch,
+            patience=settings.uploads.idle_timeout,
         )
         app[keys.REGISTERING] = registering = Registering(
             catalog,
@@ -323,7 +335,7 @@ async def gateway(
             stack.callback(scrubbing.stop)
         stack.push_async_callback(attempts.wait_for_idle)
         concurrency = settings.tasks.concurrency
-        works = {**imports.works, **registering.works, **importing.works}
+        works = {**imports.works, **cloning.works, **registering.works, **importing.works}
         worker = Worker(tasks, works, concurrency=concurrency, every=reaper.every)
         stack.push_async_callback(_drain, tasks, asyncio.create_task(worker.run(), name="tasks"))
         yield app

@@ -40,6 +40,13 @@ COPIES = {
     "before_commit": "success",
     "task_done_uncommitted": "success",
 }
+CLONES = {
+    "task_claimed": "success",
+    "task_image_made": "success",
+    "after_part": "failure",
+    "before_commit": "success",
+    "task_done_uncommitted": "success",
+}
 ENDS = ("success", "failure")
 FAILING = ("task_refusing", "task_removing", "task_failing")
 
@@ -56,11 +63,13 @@ async def origin() -> AsyncIterator[Origin]:
 
 
 async def asked(remote: Remote, kind: str, url: str) -> dict[str, Any]:
-    """A task: an import, or the copy into an image."""
-    if kind == "import":
+    """A task: an import, a clone (whose ``url`` is its source's id), or the copy into an image."""
+    if kind != "copy":
         properties = {"disk_format": "raw", "container_format": "bare"}
         given = {"import_from": url, "import_from_format": "raw", "image_properties": properties}
-        answer = await remote.ask("POST", "/v2/tasks", json={"type": "import", "input": given})
+        if kind == "clone":
+            given = {"image_id": url}
+        answer = await remote.ask("POST", "/v2/tasks", json={"type": kind, "input": given})
         assert answer.status == 201, answer.body
         task: dict[str, Any] = answer.json
         return task
@@ -133,7 +142,7 @@ async def judge(gate: Remote, bucket: Bucket, kind: str, task: dict[str, Any]) -
         assert [bucket.get(key) for key in bucket.of(image_id)] == [BODY]
         return
     assert task["message"]
-    assert answer.status == 404 if kind == "import" else answer.json["status"] == "killed"
+    assert answer.json["status"] == "killed" if kind == "copy" else answer.status == 404
 
 
 @pytest.mark.parametrize("point", IMPORTS)
@@ -152,6 +161,17 @@ async def test_a_server_that_dies_in_a_copy(
     task = await dies_of(gate, config, tmp_path, "copy", point, origin.url)
     assert task["status"] == COPIES[point], task["message"]
     await judge(gate, bucket, "copy", task)
+
+
+@pytest.mark.parametrize("point", CLONES)
+async def test_a_server_that_dies_in_a_clone(
+    gate: Remote, bucket: Bucket, config: Path, tmp_path: Path, point: str
+) -> None:
+    source = await gate.active(BODY)
+    task = await dies_of(gate, config, tmp_path, "clone", point, source)
+    assert task["status"] == CLONES[point], task["message"]
+    await judge(gate, bucket, "clone", task)
+    assert [bucket.get(key) for key in bucket.of(source)] == [BODY]
 
 
 @pytest.mark.parametrize("point", FAILING)

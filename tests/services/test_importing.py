@@ -24,8 +24,8 @@ from tidegate.domain.task import LOCK, Task, TaskStatus, TaskType
 from tidegate.domain.upload import Failure, Purpose, Sent, Upload
 from tidegate.services import importing as module
 from tidegate.services.elsewhere import Elsewhere
+from tidegate.services.filling import MAX_ATTEMPTS
 from tidegate.services.importing import Importing
-from tidegate.services.imports import MAX_ATTEMPTS
 from tidegate.services.tasks import Tasks
 from tidegate.settings import Fetch, ImageFormat
 from tidegate.settings import HttpStore as HttpSettings

@@ -20,9 +20,10 @@ from tidegate.domain.policy import Caller, Policy
 from tidegate.domain.status import Event, Status
 from tidegate.domain.task import Task, TaskStatus, TaskType
 from tidegate.domain.upload import Failure, Upload
-from tidegate.services import imports as module
+from tidegate.services import filling as module
+from tidegate.services.filling import MAX_ATTEMPTS, Filling
 from tidegate.services.images import Images
-from tidegate.services.imports import MAX_ATTEMPTS, Imports
+from tidegate.services.imports import Imports
 from tidegate.services.locations import Locations
 from tidegate.services.tasks import Tasks
 from tidegate.settings import Fetch, Quotas
@@ -55,8 +56,10 @@ class Copying:
             settings=LocationSettings(), limit=-1, max_size=2**40,
         )  # fmt: skip
         images = Images(world.catalog, Policy(), locations, world.removals, quotas=Quotas())
+        uploads = world.uploads()
+        filling = Filling(world.catalog, Policy(), images, uploads, world.removals)
         return Imports(
-            world.catalog, Policy(), images, world.uploads(), world.removals, tasks or self.tasks,
+            world.catalog, Policy(), uploads, filling, tasks or self.tasks,
             remote=self.remote, max_size=2**40, patience=30,
         )  # fmt: skip
 

@@ -11,6 +11,7 @@ from tidegate.identity.base import Identity
 from tidegate.services.activation import Activation
 from tidegate.services.attempts import Attempts
 from tidegate.services.cache import Cache
+from tidegate.services.cloning import Cloning
 from tidegate.services.downloads import Downloads
 from tidegate.services.images import Images
 from tidegate.services.import_requests import ImportRequests
@@ -39,6 +40,7 @@ USAGE = web.AppKey("usage", ProjectUsage)
 MEMBERS = web.AppKey("members", Members)
 METADEFS = web.AppKey("metadefs", Metadefinitions)
 TASKS = web.AppKey("tasks", Tasks)
+CLONING = web.AppKey("cloning", Cloning)
 IMPORTS = web.AppKey("imports", Imports)
 IMPORT_REQUESTS = web.AppKey("import_requests", ImportRequests)
 STAGING = web.AppKey("staging", Staging)

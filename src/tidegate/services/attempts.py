@@ -8,6 +8,7 @@ the claim.
 """
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Awaitable, Collection, Mapping
 from contextlib import suppress
@@ -401,6 +402,22 @@ def with_declared(
     announced = None if "declared_size" in changed else image.declared_size
     size = announced if expected.size is None else expected.size
     return Expected(length=expected.length, size=size, digests=digests)
+
+
+def expected_of(image: Image, length: int | None) -> Expected:
+    """What data that is said to be the image's must be like: as the image has it, or as was
+    announced of it."""
+    known = {
+        name: value
+        for name, value in (("md5", image.checksum), (image.hash_algo, image.hash_value))
+        if name is not None and value is not None and can_compute(name)
+    }
+    return with_declared(Expected(length=length, size=image.size, digests=known), image)
+
+
+def can_compute(algorithm: str) -> bool:
+    known = algorithm in hashlib.algorithms_guaranteed
+    return known and hashlib.new(algorithm).digest_size > 0
 
 
 def verify(sent: Sent, expected: Expected) -> None:

@@ -7,9 +7,8 @@ a copy that broke with its server is begun again, another failure is the task's.
 """
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -24,26 +23,25 @@ from tidegate.domain.errors import (
     Gone,
     NotFound,
     ObjectChanged,
-    SourceBroke,
     StoreDown,
     TidegateError,
 )
-from tidegate.domain.image import Image
+from tidegate.domain.image import Image, Location
 from tidegate.domain.importing import NEEDED, Method
 from tidegate.domain.status import GONE, Event, Status
 from tidegate.domain.task import Task, TaskType
 from tidegate.domain.upload import OPEN, Purpose, Upload
 from tidegate.killpoints import kill_point
-from tidegate.services.attempts import Attempts, Expected, with_declared
+from tidegate.services.attempts import Attempts, Expected, can_compute, expected_of
 from tidegate.services.converting import RAW, Converting
 from tidegate.services.elsewhere import Elsewhere
-from tidegate.services.imports import LOOK_EVERY, MAX_ATTEMPTS, may_be_repeated
+from tidegate.services.filling import LOOK_EVERY, MAX_ATTEMPTS, may_be_repeated
 from tidegate.services.staging import staged_attempt
 from tidegate.services.tasks import Holding, Work
 from tidegate.services.watching import deactivated
 from tidegate.stores.base import Store
 from tidegate.stores.http import HttpStore
-from tidegate.transfer.fetching import Fetching
+from tidegate.transfer.fetching import Fetching, fetching_from_one_of
 from tidegate.transfer.memory import Arena
 from tidegate.transfer.scratch import SparseFile
 from tidegate.transfer.whole import inspect_stored
@@ -226,29 +224,17 @@ class Importing:
             async with self._remote_data(task, order) as found:
                 yield found
             return
-        places: Sequence[tuple[str, str]]
+        places: Sequence[Location]
         if staged is not None:
-            places = [(staged.store, staged.key)]
+            places = [Location(staged.store, staged.key)]
         elif image.locations:
-            ours_first = sorted(image.locations, key=lambda location: not location.own)
-            places = [(location.store, location.key) for location in ours_first]
+            places = image.locations
         elif order.method == Method.WEB:
-            places = [(self._remote.id, str(order.source.get("uri")))]
+            places = [Location(self._remote.id, str(order.source.get("uri")))]
         else:
             raise Conflict("The image has no data that could be copied.")
-        async with AsyncExitStack() as stack:
-            for left, (store_id, key) in zip(range(len(places) - 1, -1, -1), places, strict=True):
-                store = self._stores.get(store_id)
-                try:
-                    if store is None:
-                        raise StoreDown(store_id, "it is not configured on this node")
-                    fetching = Fetching(store, key, patience=self._patience)
-                    source = await stack.enter_async_context(fetching)
-                except (SourceBroke, StoreDown):
-                    if not left:
-                        raise
-                else:
-                    break
+        opened = fetching_from_one_of(self._stores, places, patience=self._patience)
+        async with opened as source:
             yield source, _expected(source.size, image, staged)
 
     @asynccontextmanager
@@ -267,7 +253,7 @@ class Importing:
             ),
         )
         async with Fetching(there.store, there.url, patience=self._patience) as source:
-            digests = {name: one for name, one in there.digests.items() if _can_compute(name)}
+            digests = {name: one for name, one in there.digests.items() if can_compute(name)}
             yield source, Expected(length=source.size, size=there.size, digests=digests)
 
     async def _check_staged(self, image: Image, staged: Upload) -> int | None:
@@ -302,14 +288,4 @@ def _expected(length: int | None, image: Image, staged: Upload | None) -> Expect
     """What the data must be like: as it was staged, as the image has it, or as was announced."""
     if staged is not None and staged.sent is not None:
         return Expected(length=length, size=staged.sent.size, digests=staged.sent.digests)
-    known = {
-        name: value
-        for name, value in (("md5", image.checksum), (image.hash_algo, image.hash_value))
-        if name is not None and value is not None and _can_compute(name)
-    }
-    return with_declared(Expected(length=length, size=image.size, digests=known), image)
-
-
-def _can_compute(algorithm: str) -> bool:
-    known = algorithm in hashlib.algorithms_guaranteed
-    return known and hashlib.new(algorithm).digest_size > 0
+    return expected_of(image, length)

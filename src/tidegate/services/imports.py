@@ -1,26 +1,18 @@
 """Bytes in from a URL, as tasks: API v1's copy-from, and the import task of ``/v2/tasks``.
 
-The bytes go the way of every upload. An attempt is named by its task and by how often that was
-taken up, so that whoever takes it up next finds what became of the one before: published (the task
-is done), failed (so is the task), never begun (it begins), or still held by a dead server's lease
-(the janitor settles it first).
+The bytes go the way of every upload (``filling``).
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
-from uuid import uuid4
 
-from tidegate.catalog.base import Catalog, ImageChange, Viewer
+from tidegate.catalog.base import Catalog
 from tidegate.domain.errors import (
-    AttemptLost,
     BadTransition,
     Busy,
     CatalogDown,
-    Conflict,
-    Gone,
     Invalid,
     LocationRefused,
     NotFound,
@@ -28,31 +20,19 @@ from tidegate.domain.errors import (
     StoreError,
     TidegateError,
 )
-from tidegate.domain.image import Image, Visibility
+from tidegate.domain.image import Image
 from tidegate.domain.policy import Caller, Policy
-from tidegate.domain.status import Event, Status
+from tidegate.domain.status import Event
 from tidegate.domain.task import Task, TaskType
-from tidegate.domain.upload import OPEN, Upload, UploadState
 from tidegate.killpoints import kill_point
 from tidegate.services.attempts import Expected
 from tidegate.services.converting import RAW, Converting
-from tidegate.services.images import BASE_FIELDS, Images, NewImage
-from tidegate.services.removals import Removals
+from tidegate.services.filling import Filling, Incoming, may_be_repeated
 from tidegate.services.tasks import Holding, Tasks, Work, new_task
 from tidegate.services.uploads import Uploads
 from tidegate.stores.http import HttpStore
 from tidegate.transfer.fetching import UNREACHABLE, Fetching
 
-LOOK_EVERY = 0.5
-"""Seconds between two looks at an attempt that a former holder of the task left open."""
-
-MAX_ATTEMPTS = 5
-"""Attempts of one task, each broken by a server that died or stopped, until it is given up."""
-
-_AGAIN = frozenset({"node_died", "drained"})
-"""Failures that say nothing of the bytes: where the image is queued again, so is the copying."""
-
-_EVERYBODY = Viewer(admin=True)
 _LOCAL = ("file:", "filesystem:")
 
 
@@ -61,9 +41,8 @@ class Imports:
         self,
         catalog: Catalog,
         policy: Policy,
-        images: Images,
         uploads: Uploads,
-        removals: Removals,
+        filling: Filling,
         tasks: Tasks,
         *,
         remote: HttpStore,
@@ -73,9 +52,8 @@ class Imports:
     ) -> None:
         self._catalog = catalog
         self._policy = policy
-        self._images = images
         self._uploads = uploads
-        self._removals = removals
+        self._filling = filling
         self._tasks = tasks
         self._remote = remote
         self._max_size = max_size
@@ -175,10 +153,10 @@ class Imports:
         assert task.image_id is not None
         store = task.input.get("store")
         try:
-            await self._fill(
+            await self._filling.fill(
                 holding,
                 task.image_id,
-                str(task.input["copy_from"]),
+                partial(self._data, holding, str(task.input["copy_from"]), convert=False),
                 store_id=None if store is None else str(store),
             )
         except (Busy, CatalogDown):
@@ -194,135 +172,34 @@ class Imports:
         for name in ("import_from", "import_from_format", "image_properties"):
             if not given.get(name) and given.get(name) != {}:
                 raise Invalid(f"Input does not contain '{name}' field")
-        properties = given["image_properties"]
-        assert isinstance(properties, dict)
-        image_id = holding.task.image_id
-        if image_id is None:
-            image_id = str(uuid4())
-            await holding.remember_image(image_id)
-        kill_point("task_image_named")
-        try:
-            with suppress(Conflict):  # made by a former holder
-                caller = self._policy.judged(holding.task.caller)
-                await self._images.create(caller, _new_image(image_id, properties))
-            kill_point("task_image_made")
-            await self._fill(holding, image_id, str(given["import_from"]), store_id=None)
-        except (Busy, CatalogDown):
-            raise
-        except TidegateError:
-            await self._remove(image_id)
-            raise
-        return {"image_id": image_id}
 
-    async def _fill(
-        self, holding: Holding, image_id: str, url: str, *, store_id: str | None
-    ) -> None:
-        """Bring the bytes into the image, unless a former holder did. TidegateError: why not."""
-        task = holding.task
-        attempts = await self._ended_attempts(task, image_id)
-        if any(one.state is UploadState.DONE for one in attempts):
-            return
-        image = await self._image(image_id)
-        if attempts and not _goes_on(attempts, image):
-            failure = attempts[-1].failure
-            assert failure is not None
-            raise Conflict(failure.message)
-        if image is None:
-            raise Gone("The image was deleted; nothing is copied into it.")
-        async with Fetching(self._remote, url, patience=self._patience) as source:
-            try:
-                await self._send(holding, image, source, store_id)
-            except AttemptLost as error:  # what became of it decides
-                raise Busy(error.message, retry_after=1) from error
+        async def properties() -> Mapping[str, Any]:
+            wanted = given["image_properties"]
+            assert isinstance(wanted, dict)
+            return wanted
 
-    async def _send(
-        self, holding: Holding, image: Image, source: Fetching, store_id: str | None
-    ) -> None:
-        task, converting = holding.task, self._converting
-        send = partial(
-            self._uploads.upload,
-            self._policy.judged(task.caller),
-            image.id,
-            store_id=store_id,
-            request_id=task.request_id,
-            attempt=task.attempt,
-            repeatable=True,
+        return await self._filling.make(
+            holding,
+            properties,
+            partial(self._data, holding, str(given["import_from"]), convert=True),
         )
-        expected = Expected(length=source.size)
-        if task.type is TaskType.IMPORT and converting and converting.concerns(image):
-            async with converting.converted(holding, image, source, expected) as made:
-                holding.progress = lambda: f"Copied {made.received // 2**20} MiB"
-                await send(made, Expected(length=made.size), becomes=RAW)
-            return
-        holding.progress = lambda: f"Copied {source.received // 2**20} MiB"
-        await send(source, expected)
 
-    async def _ended_attempts(self, task: Task, image_id: str) -> list[Upload]:
-        """This task's attempts, oldest first, once none of them is open."""
-        while True:
-            found = [
-                upload
-                for upload in await self._catalog.uploads_of(image_id)
-                if upload.id in task.attempts
-            ]
-            if not any(upload.state in OPEN for upload in found):
-                return found
-            await asyncio.sleep(LOOK_EVERY)
-
-    async def _image(self, image_id: str) -> Image | None:
-        with suppress(NotFound):
-            return await self._catalog.get_image(image_id, _EVERYBODY)
-        return None
+    @asynccontextmanager
+    async def _data(
+        self, holding: Holding, url: str, image: Image, *, convert: bool
+    ) -> AsyncIterator[Incoming]:
+        async with Fetching(self._remote, url, patience=self._patience) as source:
+            expected, converting = Expected(length=source.size), self._converting
+            if convert and converting is not None and converting.concerns(image):
+                async with converting.converted(holding, image, source, expected) as made:
+                    yield Incoming(made, Expected(length=made.size), RAW)
+            else:
+                yield Incoming(source, expected)
 
     async def _refuse(self, task: Task, image_id: str) -> None:
         """Kill an image whose copying could not begin; what broke has had its own end."""
-        attempts = await self._ended_attempts(task, image_id)
+        attempts = await self._filling.ended_attempts(task, image_id)
         if all(may_be_repeated(attempt) for attempt in attempts):
             kill_point("task_refusing")
             with suppress(BadTransition, NotFound):
                 await self._catalog.advance(image_id, Event.REFUSE)
-
-    async def _remove(self, image_id: str) -> None:
-        image = await self._image(image_id)
-        # who filled it meanwhile by other means keeps it
-        if image is None or image.status in (Status.ACTIVE, Status.DEACTIVATED):
-            return
-        kill_point("task_removing")
-        with suppress(NotFound):
-            if image.protected:
-                await self._catalog.change_image(image_id, ImageChange(fields={"protected": False}))
-            await self._removals.carry_out(await self._catalog.delete_image(image_id))
-
-
-def _goes_on(attempts: list[Upload], image: Image | None) -> bool:
-    """Whether there is an attempt to follow those that failed."""
-    queued = image is not None and image.status is Status.QUEUED
-    return queued and may_be_repeated(attempts[-1]) and len(attempts) < MAX_ATTEMPTS
-
-
-def may_be_repeated(upload: Upload) -> bool:
-    """Whether it broke for a reason that says nothing of the bytes."""
-    return upload.failure is not None and upload.failure.reason in _AGAIN
-
-
-def _new_image(image_id: str, properties: Mapping[str, Any]) -> NewImage:
-    """Of properties that were checked when the task was made."""
-    own = {"owner", "visibility", "tags"}
-    fields = {
-        BASE_FIELDS[name]: value
-        for name, value in properties.items()
-        if name in BASE_FIELDS and name not in own
-    }
-    return NewImage(
-        id=image_id,
-        owner=properties.get("owner") or None,
-        owner_given="owner" in properties,
-        visibility=Visibility(properties.get("visibility", Visibility.SHARED)),
-        fields={"disk_format": "qcow2", "container_format": "bare"} | fields,
-        properties={
-            name: value
-            for name, value in properties.items()
-            if name not in BASE_FIELDS and name not in own
-        },
-        tags=tuple(dict.fromkeys(properties.get("tags", ()))),
-    )

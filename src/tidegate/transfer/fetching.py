@@ -6,11 +6,20 @@ behind an address.
 
 import asyncio
 import time
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from types import TracebackType
 from typing import Self
 
-from tidegate.domain.errors import ObjectChanged, ObjectMissing, SourceBroke, StoreBroke, StoreError
+from tidegate.domain.errors import (
+    ObjectChanged,
+    ObjectMissing,
+    SourceBroke,
+    StoreBroke,
+    StoreDown,
+    StoreError,
+)
+from tidegate.domain.image import Location
 from tidegate.stores.base import Reading, Store, Stored
 from tidegate.telemetry import log
 
@@ -129,3 +138,26 @@ class Fetching:
             if self._came < MIN_RATE * self._patience and count:
                 raise SourceBroke(f"The source gives less than {MIN_RATE} bytes per second.")
             self._came, self._waited = 0, 0.0
+
+
+@asynccontextmanager
+async def fetching_from_one_of(
+    stores: Mapping[str, Store], locations: Iterable[Location], *, patience: float
+) -> AsyncIterator[Fetching]:
+    """Open at the first location that can be opened, our own before others. SourceBroke,
+    StoreDown, LocationRefused: why the last cannot."""
+    places = sorted(locations, key=lambda location: not location.own)
+    async with AsyncExitStack() as stack:
+        for left, place in zip(range(len(places) - 1, -1, -1), places, strict=True):
+            store = stores.get(place.store)
+            try:
+                if store is None:
+                    raise StoreDown(place.store, "it is not configured on this node")
+                fetching = Fetching(store, place.key, patience=patience)
+                source = await stack.enter_async_context(fetching)
+            except (SourceBroke, StoreDown):
+                if not left:
+                    raise
+            else:
+                break
+        yield source

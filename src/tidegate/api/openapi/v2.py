@@ -47,7 +47,7 @@ _TASKS_QUERY = {
     **_PAGE,
     "sort_key": {"type": "string", "enum": ["id", "type", "status", "created_at", "updated_at"]},
     "status": {"type": "string", "enum": [status.value for status in TaskStatus]},
-    "type": {"type": "string", "enum": ["import"]},
+    "type": {"type": "string", "enum": ["import", "clone"]},
 }
 _COMING = {
     **dict.fromkeys(

@@ -7,7 +7,7 @@ from aiohttp import web
 
 from tidegate.api.errors import render
 from tidegate.api.formats import check_formats
-from tidegate.api.keys import CALLER, IMPORTS, REQUEST_ID, TASKS
+from tidegate.api.keys import CALLER, CLONING, IMPORTS, REQUEST_ID, TASKS
 from tidegate.api.links import base_url
 from tidegate.api.reading import read_json, refuse_body
 from tidegate.api.v2 import images, listing
@@ -23,6 +23,9 @@ _SORT_KEYS = frozenset({
     "request_id", "user_id",
 })  # fmt: skip
 _FILTERS = _SORT_KEYS | {"message"}
+_MADE = frozenset({TaskType.IMPORT, TaskType.CLONE})
+"""The types of tasks that are made, and looked for, by these calls."""
+
 _NOT_DELETED = (
     "This operation is currently not permitted on Glance Tasks. They are auto deleted after "
     "reaching the time based on their expires_at property."
@@ -32,9 +35,13 @@ _NOT_DELETED = (
 async def create_task(request: web.Request) -> web.Response:
     caller = request[CALLER]
     request.app[TASKS].require_access(caller)
-    given = _new_task(await read_json(request))
+    kind, given = _new_task(await read_json(request))
     check_formats(request, given.get("image_properties") or {})
-    task = await request.app[IMPORTS].add_import(caller, given, request_id=request[REQUEST_ID])
+    if kind is TaskType.CLONE:
+        add = request.app[CLONING].add_clone
+    else:
+        add = request.app[IMPORTS].add_import
+    task = await add(caller, given, request_id=request[REQUEST_ID])
     location = f"{base_url(request)}/v2/tasks/{task.id}"
     return respond(_view(task), status=201, headers={"Location": location})
 
@@ -74,15 +81,15 @@ async def list_image_tasks(request: web.Request) -> web.Response:
     return respond({"tasks": [_row(task) for task in found]})
 
 
-def _new_task(body: Any) -> dict[str, Any]:
-    """The input of a new import task. Invalid, Forbidden: also what its image may not be."""
+def _new_task(body: Any) -> tuple[TaskType, dict[str, Any]]:
+    """The type and the input of a new task. Invalid, Forbidden: also what its image may not be."""
     if not isinstance(body, dict):
         raise Invalid("Provided object does not match schema 'task': it must be an object")
     for name in ("type", "input"):
         if name not in body:
             raise Invalid(f"Task '{name}' is required")
     check_task(body)
-    if body["type"] != TaskType.IMPORT:
+    if body["type"] not in _MADE:
         raise Invalid(f"A task of type {body['type']} cannot be made by this call.")
     given: dict[str, Any] = body["input"] or {}
     properties = given.get("image_properties")
@@ -90,7 +97,14 @@ def _new_task(body: Any) -> dict[str, Any]:
         if isinstance(properties, dict) and "id" in properties:
             raise Invalid("image_properties: the image's id is chosen by the server.")
         images.new_image(properties)
-    return given
+    kind = TaskType(body["type"])
+    if kind is TaskType.CLONE and not _is_id(given.get("image_id")):
+        raise Invalid("Input does not contain 'image_id' field, the id of the image to clone.")
+    return kind, given
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, str) and _UUID.fullmatch(value) is not None
 
 
 def _query(given: dict[str, str]) -> TaskQuery:
@@ -107,7 +121,7 @@ def _query(given: dict[str, str]) -> TaskQuery:
         raise Invalid("Sort key supplied was not valid.")
     if given.get("status", TaskStatus.PENDING) not in set(TaskStatus):
         raise Invalid(f"Invalid status value: {given['status']}")
-    if given.get("type", TaskType.IMPORT) != TaskType.IMPORT:
+    if given.get("type", TaskType.IMPORT) not in _MADE:
         raise Invalid(f"Invalid type value: {given['type']}")
     return TaskQuery(
         viewer=Viewer(),

@@ -1,0 +1,114 @@
+"""A new image with the bytes of another, as a task: read where those lie, and sent like an upload.
+
+The bytes of a deactivated image are cloned by nobody, administrators included: not when it is asked
+for, not when a server begins or takes it up, and what runs is cut.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
+from typing import Any
+from uuid import uuid4
+
+from tidegate.catalog.base import Catalog, Viewer
+from tidegate.domain.errors import Busy, Conflict
+from tidegate.domain.image import Image
+from tidegate.domain.policy import Caller, Policy
+from tidegate.domain.status import Status
+from tidegate.domain.task import Task, TaskType
+from tidegate.services.attempts import expected_of
+from tidegate.services.filling import Filling, Incoming, new_image
+from tidegate.services.images import Images
+from tidegate.services.tasks import Holding, Tasks, Work
+from tidegate.services.watching import Cut, Watch, deactivated
+from tidegate.stores.base import Store
+from tidegate.transfer.fetching import fetching_from_one_of
+
+_RULES = ("get_image", "download_image")
+_COPIED = ("name", "disk_format", "container_format", "min_disk", "min_ram")
+
+
+class Cloning:
+    """``patience`` is seconds in which a store must give something."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        stores: Mapping[str, Store],
+        policy: Policy,
+        images: Images,
+        filling: Filling,
+        tasks: Tasks,
+        watch: Watch,
+        *,
+        patience: float,
+    ) -> None:
+        self._catalog = catalog
+        self._stores = stores
+        self._policy = policy
+        self._images = images
+        self._filling = filling
+        self._tasks = tasks
+        self._watch = watch
+        self._patience = patience
+
+    @property
+    def works(self) -> Mapping[TaskType, Work]:
+        return {TaskType.CLONE: self._clone}
+
+    async def add_clone(self, caller: Caller, given: Mapping[str, Any], *, request_id: str) -> Task:
+        """A task that clones the image ``image_id``; the new one is like it but for
+        ``image_properties``. NotFound, Forbidden, Conflict, TooLarge; what else is wrong with it,
+        the task itself says."""
+        self._policy.require(caller, "add_task")
+        source = await self._source(caller, given)
+        planned = new_image(str(uuid4()), self._properties(caller, source, given))
+        self._images.check(caller, planned, "upload_image")
+        return await self._tasks.add(caller, TaskType.CLONE, given, request_id=request_id)
+
+    async def _clone(self, holding: Holding) -> Mapping[str, object]:
+        """A new image, which is removed again if it cannot be filled."""
+        given = holding.task.input
+        caller = self._policy.judged(holding.task.caller)
+
+        async def properties() -> Mapping[str, Any]:
+            return self._properties(caller, await self._source(caller, given), given)
+
+        return await self._filling.make(holding, properties, partial(self._data, caller, given))
+
+    async def _source(self, caller: Caller, given: Mapping[str, Any]) -> Image:
+        """The image to be cloned, if that may be done now. NotFound, Forbidden, Conflict."""
+        image = await self._catalog.get_image(str(given["image_id"]), Viewer.of(caller))
+        for rule in _RULES:
+            self._policy.require(caller, rule, image)
+        if image.status is Status.DEACTIVATED:
+            raise deactivated()
+        if image.status is not Status.ACTIVE or not image.locations:
+            raise Conflict("Only images with status active, and with data, can be cloned.")
+        return image
+
+    def _properties(
+        self, caller: Caller, source: Image, given: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        """What the new image is to be like, by the names of the API."""
+        inherited: dict[str, Any] = {
+            name: value
+            for name, value in self._policy.readable(caller, source).properties.items()
+            if not name.startswith("os_glance")
+        }
+        inherited |= {name: getattr(source, name) for name in _COPIED}
+        return inherited | {"tags": source.tags} | (given.get("image_properties") or {})
+
+    @asynccontextmanager
+    async def _data(
+        self, caller: Caller, given: Mapping[str, Any], _: Image
+    ) -> AsyncIterator[Incoming]:
+        image = await self._source(caller, given)
+        opened = fetching_from_one_of(self._stores, image.locations, patience=self._patience)
+        anybody = replace(caller, admin=False)  # an administrator's is cut as well
+        try:
+            async with opened as data, self._watch.over(image, anybody):
+                yield Incoming(data, expected_of(image, data.size))
+        except Cut as cut:  # it may have been published just before, which decides
+            raise Busy(cut.reason.message, retry_after=1) from cut
