@@ -391,6 +391,14 @@ async def test_who_may_clone(clones: Clones) -> None:
     assert (await clones.done()).owner == "p1"
 
 
+async def test_an_image_that_is_shared_with_the_caller_is_cloned(clones: Clones) -> None:
+    await owned(clones, owner="p2")
+    await refused(clones, NotFound, caller=MEMBER)
+    await clones.world.catalog.put_member(clones.source, "p1")
+    await clones.asked(MEMBER)
+    assert (await clones.done()).owner == "p1"
+
+
 async def test_a_clone_is_done_with_the_rights_that_its_caller_has_by_then(clones: Clones) -> None:
     await owned(clones, owner="p2", visibility=Visibility.COMMUNITY)
     await clones.asked(MEMBER)
