@@ -9,6 +9,7 @@ import pytest
 from tests.kit import formats as f
 from tests.kit.formats import MIB
 from tests.kit.server import until
+from tests.kit.sources import pattern
 
 from tidegate.domain.errors import UnsafeFormat
 from tidegate.transfer import qemu
@@ -38,6 +39,20 @@ async def test_what_the_child_may_take(tmp_path: Path) -> None:
     cpu, memory, file, core = map(int, (tmp_path / "said").read_text().split())
     assert (cpu, memory, core) == (qemu.CPU + 2, qemu.MEMORY // 1024, 0)
     assert file * 512 == 64 * MIB
+
+
+async def test_it_needs_a_fraction_of_the_memory_however_many_threads_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(qemu, "MEMORY", 256 * MIB)
+    size, disk = 24 * MIB, pattern(24 * MIB)
+    (tmp_path / "s.raw").write_bytes(disk)
+    f.qemu_img("convert", "-c", "-O", "qcow2", "s.raw", "s", folder=tmp_path)
+    for _ in range(5):
+        with (tmp_path / "t.raw").open("wb") as file:
+            file.truncate(size)
+        await convert(qemu.find(), tmp_path, size)
+    assert (tmp_path / "t.raw").read_bytes() == disk
 
 
 async def test_a_file_larger_than_the_disk_ends_it(tmp_path: Path) -> None:

@@ -31,6 +31,9 @@ CPU_BYTES = 32 * 2**20
 PATIENCE = 10
 """How many times its CPU time a child may last."""
 
+# or each thread would take 128 MiB of address space
+_ENVIRON = {"PATH": os.defpath, "MALLOC_ARENA_MAX": "1"}
+
 _PERCENT = re.compile(rb"\((\d+)\.\d+/100%\)")
 _KEPT = 2**20
 
@@ -92,7 +95,7 @@ async def _run(
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-I", "-S", confined.__file__, *map(str, limits), *command,
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT, start_new_session=True, env={"PATH": os.defpath},
+        stderr=asyncio.subprocess.STDOUT, start_new_session=True, env=_ENVIRON,
     )  # fmt: skip
     assert child.stdout is not None
     output = b""
