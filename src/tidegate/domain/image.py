@@ -1,5 +1,6 @@
 """The record of an image, as values; nothing here can change one."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -7,6 +8,9 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from tidegate.domain.status import GONE, Status
+
+UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+"""How the ids of images and tasks are written."""
 
 
 class Visibility(StrEnum):

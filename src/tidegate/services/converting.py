@@ -17,12 +17,13 @@ from tidegate.killpoints import kill_point
 from tidegate.services.attempts import Expected, verify
 from tidegate.services.tasks import Holding
 from tidegate.settings import ImageFormat
+from tidegate.stores.threads import run_through, write_at
 from tidegate.transfer import qemu
 from tidegate.transfer.digest import DigestPool
 from tidegate.transfer.fetching import Fetching
 from tidegate.transfer.inspect import Inspection
 from tidegate.transfer.memory import BLOCK, Arena
-from tidegate.transfer.scratch import Scratch, SparseFile, uncut
+from tidegate.transfer.scratch import Scratch, SparseFile
 
 RAW = "raw"
 
@@ -125,7 +126,7 @@ class Converting:
                 data = block[:count]
                 digesting.feed(data)
                 inspection.feed(data)
-                await uncut(_write, file, data, size)
+                await run_through(None, write_at, file, data, size)
                 await digesting.mark()
                 size += count
             return Sent(size, digesting.hexdigests())
@@ -134,12 +135,6 @@ class Converting:
             reservation.release()
             if file >= 0:
                 os.close(file)
-
-
-def _write(file: int, data: memoryview, at: int) -> None:
-    while data:
-        count = os.pwrite(file, data, at)
-        data, at = data[count:], at + count
 
 
 def _make_hole(path: Path, size: int) -> None:

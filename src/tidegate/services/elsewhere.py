@@ -5,7 +5,6 @@ asked with the token of who asked for the import. It is kept in memory alone, an
 the server that was asked.
 """
 
-import re
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from tidegate.domain.errors import (
     StoreError,
     TidegateError,
 )
+from tidegate.domain.image import UUID
 from tidegate.domain.importing import Method
 from tidegate.domain.task import Task
 from tidegate.services.images import property_name
@@ -39,7 +39,6 @@ MAX_TOKENS = 1000
 TRIES = 5
 """How often servers that do not know the token leave a task to the one that does."""
 
-_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _STRANGE = "The source does not answer as an image service does."
 
 
@@ -73,7 +72,7 @@ class Elsewhere:
             if not method.get(name):
                 raise Invalid(f"'{name}' needs to be set for {Method.REMOTE} import method")
         image_id, region = str(method["glance_image_id"]), str(method["glance_region"])
-        if not _UUID.fullmatch(image_id):
+        if not UUID.fullmatch(image_id):
             raise Invalid(f"Remote image id does not look like a UUID: {image_id}")
         if region not in self._regions:
             raise Invalid(f"There is no region '{region}' here.")

@@ -33,7 +33,7 @@ from tidegate.domain.errors import (
 from tidegate.killpoints import kill_point
 from tidegate.settings import FilesystemStore as FilesystemSettings
 from tidegate.stores.base import Can, Descriptor, Limits, Listed, Part, Stored, Unfinished
-from tidegate.stores.threads import FULL, run_through
+from tidegate.stores.threads import FULL, run_through, write_at
 
 T = TypeVar("T")
 
@@ -155,10 +155,7 @@ class FilesystemStore:
             with self._open_temporary(place, upload_id) as fd:
                 at = part.offset
                 for block in part.blocks:
-                    while block:
-                        count = os.pwrite(fd, block, at)
-                        at += count
-                        block = block[count:]
+                    at = write_at(fd, block, at)
 
         await self._run(put)
 

@@ -7,26 +7,17 @@ the lock from a process that dies, and from nobody else.
 import asyncio
 import fcntl
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Self
+
+from tidegate.stores.threads import run_through
 
 LOOK_EVERY = 0.5
 """Seconds between two tries to get the folder."""
 
 _LOCK = "lock"
-_T = TypeVar("_T")
-
-
-async def uncut(work: Callable[..., _T], *arguments: Any) -> _T:
-    """Done in a thread, which cannot be stopped: what it works on is its until it is done."""
-    running = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
-    try:
-        return await asyncio.shield(running)
-    except asyncio.CancelledError:
-        await asyncio.wait([running])
-        raise
 
 
 class Scratch:
@@ -53,14 +44,14 @@ class Scratch:
         while (lock := self._take()) is None:  # noqa: ASYNC110
             await asyncio.sleep(LOOK_EVERY)
         try:
-            await uncut(self._empty)
+            await run_through(None, self._empty)
             yield self.path
         finally:
             await self._leave(lock)
 
     async def _leave(self, lock: int) -> None:
         try:
-            await uncut(self._empty)
+            await run_through(None, self._empty)
         finally:
             os.close(lock)
 
@@ -102,7 +93,7 @@ class SparseFile:
         room = block[: self.size - self.received]
         if not room:
             return 0
-        count = await uncut(self._fill, room, self.received)
+        count = await run_through(None, self._fill, room, self.received)
         self.received += count
         return count
 

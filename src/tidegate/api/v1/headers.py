@@ -13,7 +13,7 @@ from multidict import MultiMapping
 from tidegate.api.v2.patch import READ_ONLY
 from tidegate.api.v2.views import precise_time
 from tidegate.domain.errors import Forbidden, Invalid, Unsupported
-from tidegate.domain.image import Image, Visibility
+from tidegate.domain.image import UUID, Image, Visibility
 from tidegate.domain.status import Status
 from tidegate.services.images import BASE_FIELDS, property_name
 
@@ -36,7 +36,6 @@ _COLUMNS = ("name", "disk_format", "container_format", "min_disk", "min_ram", "p
 _FIELDS = frozenset({*BASE_FIELDS, *READ_ONLY, "tags", "locations"})
 _UNFILLED = frozenset({Status.QUEUED, Status.SAVING, Status.UPLOADING, Status.IMPORTING,
                        Status.KILLED})  # fmt: skip
-_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _MD5 = re.compile(r"[0-9a-fA-F]{32}")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _NOT_PLAIN = re.compile("[\x00-\x1f\x7f]|^ | $")
@@ -194,7 +193,7 @@ def _check_text(field: str, text: str) -> str | None:
         raise Invalid(f"Image name too long: {len(text)}")
     if field == "owner" and len(text) > 255:
         raise Invalid("The owner must not be longer than 255 characters.")
-    if field == "id" and not _UUID.fullmatch(text):
+    if field == "id" and not UUID.fullmatch(text):
         raise Invalid("The image's id must be a UUID.")
     if field == "checksum" and text and not _MD5.fullmatch(text):
         raise Invalid("The checksum must be an MD5 digest in hex: 32 characters.")

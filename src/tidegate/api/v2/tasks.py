@@ -1,6 +1,5 @@
 """Image API v2: tasks, for administrators, and those of an image, for whoever may see it."""
 
-import re
 from typing import Any
 
 from aiohttp import web
@@ -15,9 +14,9 @@ from tidegate.api.v2.task_schemas import check_task
 from tidegate.api.v2.views import precise_time, respond, time_of
 from tidegate.catalog.base import TaskQuery, Viewer
 from tidegate.domain.errors import Invalid
+from tidegate.domain.image import UUID
 from tidegate.domain.task import Task, TaskStatus, TaskType
 
-_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _SORT_KEYS = frozenset({
     "id", "type", "status", "owner", "created_at", "updated_at", "expires_at", "image_id",
     "request_id", "user_id",
@@ -104,14 +103,14 @@ def _new_task(body: Any) -> tuple[TaskType, dict[str, Any]]:
 
 
 def _is_id(value: object) -> bool:
-    return isinstance(value, str) and _UUID.fullmatch(value) is not None
+    return isinstance(value, str) and UUID.fullmatch(value) is not None
 
 
 def _query(given: dict[str, str]) -> TaskQuery:
     """For the eyes of nobody yet: the viewer is set by the service. Invalid."""
     limit = listing.limit(given.get("limit"))
     marker = given.get("marker")
-    if marker is not None and not _UUID.fullmatch(marker):
+    if marker is not None and not UUID.fullmatch(marker):
         raise Invalid("Invalid marker format")
     direction = given.get("sort_dir", "desc")
     if direction not in ("asc", "desc"):
