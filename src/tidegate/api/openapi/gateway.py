@@ -2,13 +2,11 @@
 
 from collections.abc import Iterator
 
-from tidegate.api.openapi.operation import TEXT, Answer, Operation, json_of, shown
-
-_STRING = {"type": "string"}
+from tidegate.api.openapi.operation import STRING, TEXT, Answer, Operation, json_of, shown
 
 
 def operations() -> Iterator[Operation]:
-    text = Answer({TEXT: _STRING})
+    text = Answer({TEXT: STRING})
     yield _get("/healthz", "Does it live?", {200: text})
     yield _get("/readyz", "Is it ready?", {200: shown("Ready"), 503: shown("Ready")})
     yield _get("/healthcheck", "Does it live? As Glance answers it", {200: text})
@@ -16,8 +14,8 @@ def operations() -> Iterator[Operation]:
         method="HEAD", path="/healthcheck", summary="The same, without a body",
         answers={200: Answer({TEXT: {}})},
     )  # fmt: skip
-    yield _get("/metrics", "For Prometheus", {200: Answer({TEXT: _STRING})})
-    yield _get("/statuses.svg", "The life of an image", {200: Answer({"image/svg+xml": _STRING})})
+    yield _get("/metrics", "For Prometheus", {200: Answer({TEXT: STRING})})
+    yield _get("/statuses.svg", "The life of an image", {200: Answer({"image/svg+xml": STRING})})
     yield _get("/openapi.json", "This document", {200: json_of({"type": "object"})})
     for path in ("/", "/v1", "/v2", "/v2/"):
         yield _get(path, "The versions; any method is answered alike", {300: shown("Versions")})
@@ -32,7 +30,7 @@ def _get(path: str, summary: str, answers: dict[int, Answer]) -> Operation:
 _LINK = {
     "type": "object",
     "required": ["rel", "href"],
-    "properties": {"rel": _STRING, "href": _STRING},
+    "properties": {"rel": STRING, "href": STRING},
 }
 SCHEMAS = {
     "Ready": {
@@ -40,8 +38,8 @@ SCHEMAS = {
         "required": ["ready", "parts", "failed"],
         "properties": {
             "ready": {"type": "boolean"},
-            "parts": {"type": "array", "items": _STRING},
-            "failed": {"type": "object", "additionalProperties": _STRING},
+            "parts": {"type": "array", "items": STRING},
+            "failed": {"type": "object", "additionalProperties": STRING},
         },
     },
     "Versions": {
@@ -54,7 +52,7 @@ SCHEMAS = {
                     "type": "object",
                     "required": ["id", "status", "links"],
                     "properties": {
-                        "id": _STRING,
+                        "id": STRING,
                         "status": {"enum": ["CURRENT", "SUPPORTED", "DEPRECATED"]},
                         "links": {"type": "array", "items": _LINK},
                     },
@@ -71,9 +69,9 @@ SCHEMAS = {
                 "required": ["code", "title", "message", "request_id"],
                 "properties": {
                     "code": {"type": "integer"},
-                    "title": _STRING,
-                    "message": _STRING,
-                    "request_id": _STRING,
+                    "title": STRING,
+                    "message": STRING,
+                    "request_id": STRING,
                 },
             }
         },

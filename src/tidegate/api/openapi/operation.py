@@ -40,6 +40,17 @@ class Operation:
         return self.method, self.path
 
 
+STRING: Schema = {"type": "string"}
+NOTHING = Answer()
+
+
+def call(
+    method: str, path: str, summary: str, answer: Answer, status: int = 200, **more: Any
+) -> Operation:
+    """One that has a single kind of success."""
+    return Operation(method=method, path=path, summary=summary, answers={status: answer}, **more)
+
+
 def ref(name: str) -> Schema:
     return {"$ref": f"#/components/schemas/{name}"}
 

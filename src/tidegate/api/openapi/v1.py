@@ -6,6 +6,7 @@ from typing import Any
 from tidegate.api.openapi.operation import (
     DATA,
     JSON,
+    STRING,
     Answer,
     Operation,
     Schema,
@@ -16,19 +17,18 @@ from tidegate.api.openapi.operation import (
 from tidegate.api.v1.headers import PREFIX
 from tidegate.api.v2.listing import SORT_KEYS
 
-_STRING = {"type": "string"}
 _NUMBER = {"type": "integer", "minimum": 0}
 _TRUTH = {"type": "string", "enum": ["true", "false"]}
 _IMAGE = "/v1/images/{image_id}"
 _META: Mapping[str, Schema] = {
-    **{f"{PREFIX}{name}": _STRING for name in ("name", "id", "store", "checksum", "owner",
+    **{f"{PREFIX}{name}": STRING for name in ("name", "id", "store", "checksum", "owner",
                                                "location", "disk_format", "container_format")},
     **{f"{PREFIX}{name}": _NUMBER for name in ("size", "min_disk", "min_ram", "virtual_size")},
     **{f"{PREFIX}{name}": _TRUTH for name in ("is_public", "protected")},
-    "x-glance-api-copy-from": _STRING,
+    "x-glance-api-copy-from": STRING,
 }  # fmt: skip
 _QUERY: Mapping[str, Schema] = {
-    **dict.fromkeys(("name", "status", "container_format", "disk_format"), _STRING),
+    **dict.fromkeys(("name", "status", "container_format", "disk_format"), STRING),
     **dict.fromkeys(("size_min", "size_max", "min_ram", "min_disk", "limit"), _NUMBER),
     "protected": _TRUTH,
     "is_public": {"type": "string", "enum": ["true", "false", "none"]},
@@ -37,7 +37,7 @@ _QUERY: Mapping[str, Schema] = {
     "sort_key": {"type": "string", "enum": list(SORT_KEYS)},
     "sort_dir": {"type": "string", "enum": ["asc", "desc"]},
 }
-_READING = {"Range": _STRING, "If-None-Match": _STRING}
+_READING = {"Range": STRING, "If-None-Match": STRING}
 
 
 def operations() -> Iterator[Operation]:
@@ -88,7 +88,7 @@ def _list(name: str, key: str) -> dict[str, Any]:
     row = {
         "type": "object",
         "required": [key, "can_share"],
-        "properties": {key: _STRING, "can_share": {"type": "boolean"}},
+        "properties": {key: STRING, "can_share": {"type": "boolean"}},
     }
     return {
         "type": "object",
@@ -100,12 +100,12 @@ def _list(name: str, key: str) -> dict[str, Any]:
 _TEXT = {"type": ["string", "null"]}
 _SIZE = {"type": ["integer", "null"]}
 _SHORT: dict[str, Any] = {
-    "id": _STRING, "name": _TEXT, "size": _SIZE, "disk_format": _TEXT, "container_format": _TEXT,
+    "id": STRING, "name": _TEXT, "size": _SIZE, "disk_format": _TEXT, "container_format": _TEXT,
     "checksum": _TEXT,
 }  # fmt: skip
 _FULL: dict[str, Any] = {
     **_SHORT,
-    **dict.fromkeys(("status", "created_at", "updated_at"), _STRING),
+    **dict.fromkeys(("status", "created_at", "updated_at"), STRING),
     **dict.fromkeys(("owner", "deleted_at"), _TEXT),
     **{key: {"type": "boolean"} for key in ("is_public", "protected", "deleted")},
     **{key: {"type": "integer"} for key in ("min_ram", "min_disk")},
@@ -142,7 +142,7 @@ SCHEMAS = {
                 "items": {
                     "type": "object",
                     "required": ["member_id"],
-                    "properties": {"member_id": _STRING, "can_share": {"type": "boolean"}},
+                    "properties": {"member_id": STRING, "can_share": {"type": "boolean"}},
                 },
             }
         },
