@@ -1,8 +1,6 @@
 """Statements about imports: whose an image is meanwhile, what it gets, and how that ends.
 
-An image is a task's while its property ``LOCK`` holds the task's id. Each statement of a task's
-holder asks for that, and for the task's fence, so that who was given up can change nothing. The end
-of the task and the end of its import are one transaction: there is nothing in between.
+The end of the task and the end of its import are one transaction: there is nothing in between.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, delete, exists, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from tidegate.catalog import images, tasks, uploads
+from tidegate.catalog import images, locks, tasks, uploads
 from tidegate.catalog import tables as t
 from tidegate.catalog.engine import Database
 from tidegate.catalog.rows import now, upload_of
@@ -20,11 +18,10 @@ from tidegate.domain.errors import BadTransition, Conflict
 from tidegate.domain.image import Image, Location
 from tidegate.domain.quota import UNLIMITED, Allowance
 from tidegate.domain.status import TRANSITIONS, Event, Status
-from tidegate.domain.task import FAILED, IMPORTING, LOCK, Task, TaskEvent, TaskStatus, TaskType
+from tidegate.domain.task import FAILED, IMPORTING, Task, TaskEvent, TaskType
 from tidegate.domain.upload import OPEN, Purpose, Upload, UploadState
 
-_i, _u, _p, _l, _t = t.images.c, t.uploads.c, t.properties.c, t.locations.c, t.tasks.c
-_LIVE = (TaskStatus.PENDING.value, TaskStatus.PROCESSING.value)
+_i, _u, _p, _l = t.images.c, t.uploads.c, t.properties.c, t.locations.c
 _EMPTY = dict.fromkeys(
     ("size", "virtual_size", "checksum", "hash_algo", "hash_value", "crc64nvme", "claim")
 )
@@ -73,10 +70,10 @@ class SqlImports:
 
 
 async def _ask(connection: AsyncConnection, task: Task, status: Status) -> Task:
-    image_id = _image_of(task)
+    image_id = locks.image_of(task)
     changed = await connection.execute(
         update(t.images)
-        .where(_i.id == image_id, _i.status == status.value, ~has_live_task())
+        .where(_i.id == image_id, _i.status == status.value, ~locks.has_live_task())
         .values(updated_at=now())
     )
     if changed.rowcount == 0:
@@ -88,7 +85,8 @@ async def _ask(connection: AsyncConnection, task: Task, status: Status) -> Task:
             "in progress"
         )
     await connection.execute(delete(t.properties).where(_p.image_id == image_id, _p.name == FAILED))
-    await _set(connection, image_id, {LOCK: task.id, IMPORTING: _asked_for(task)})
+    await locks.lock(connection, task)
+    await _set(connection, image_id, {IMPORTING: _asked_for(task)})
     await images.refresh(connection, image_id)
     return await tasks.create(connection, task)
 
@@ -96,7 +94,7 @@ async def _ask(connection: AsyncConnection, task: Task, status: Status) -> Task:
 async def _begin(
     connection: AsyncConnection, task: Task, status: Status, stores: Sequence[str]
 ) -> Image:
-    image_id = _image_of(task)
+    image_id = locks.image_of(task)
     if status is Status.ACTIVE:
         await _claim(connection, task, [Status.ACTIVE, Status.DEACTIVATED])
     else:
@@ -129,7 +127,7 @@ async def _note(
     *,
     activate: bool,
 ) -> Image:
-    image_id = _image_of(task)
+    image_id = locks.image_of(task)
     await _claim(connection, task, [Status.IMPORTING, Status.ACTIVE, Status.DEACTIVATED])
     if activate:
         await _activate(connection, image_id)
@@ -141,7 +139,7 @@ async def _note(
 async def _publish_staged(
     connection: AsyncConnection, task: Task, attempt: str, virtual_size: int | None
 ) -> Image:
-    image_id = _image_of(task)
+    image_id = locks.image_of(task)
     await _claim(connection, task, [Status.IMPORTING])
     row = (
         (
@@ -174,7 +172,7 @@ async def settle(connection: AsyncConnection, task: Task, event: TaskEvent) -> N
     image_id = task.image_id
     mine = await connection.execute(
         update(t.images)
-        .where(_i.id == image_id, _i.status != Status.DELETED.value, _locked(task))
+        .where(_i.id == image_id, _i.status != Status.DELETED.value, locks.is_locked_by(task))
         .values(updated_at=now(), claim=None)
     )
     if mine.rowcount == 0:
@@ -186,22 +184,12 @@ async def settle(connection: AsyncConnection, task: Task, event: TaskEvent) -> N
     else:
         lists[FAILED] = _asked_for(task)
         await _take_back(connection, image, task)
-    await images.remove_staged(connection, image_id)
-    await _set(connection, image_id, lists)
-    await connection.execute(delete(t.properties).where(_p.image_id == image_id, _p.name == LOCK))
-    await images.refresh(connection, image_id)
-
-
-def has_live_task() -> ColumnElement[bool]:
-    """Of an image: it is a task's that has not ended."""
-    return exists().where(
-        _p.image_id == _i.id, _p.name == LOCK, _t.id == _p.value, _t.status.in_(_LIVE)
-    )
+    await _let_go(connection, image_id, lists)
 
 
 def is_abandoned() -> ColumnElement[bool]:
     """Of an image: it is importing, and no task does it."""
-    return and_(_i.status == Status.IMPORTING.value, ~has_live_task())
+    return and_(_i.status == Status.IMPORTING.value, ~locks.has_live_task())
 
 
 async def fail_abandoned(connection: AsyncConnection, image_id: str) -> None:
@@ -214,9 +202,14 @@ async def fail_abandoned(connection: AsyncConnection, image_id: str) -> None:
     if found.rowcount == 0:
         return
     await _fail(connection, await images.read(connection, image_id))
+    await _let_go(connection, image_id, {IMPORTING: ""})
+
+
+async def _let_go(connection: AsyncConnection, image_id: str, lists: Mapping[str, str]) -> None:
+    """What is left when an import is over."""
     await images.remove_staged(connection, image_id)
-    await _set(connection, image_id, {IMPORTING: ""})
-    await connection.execute(delete(t.properties).where(_p.image_id == image_id, _p.name == LOCK))
+    await _set(connection, image_id, lists)
+    await locks.unlock(connection, image_id)
     await images.refresh(connection, image_id)
 
 
@@ -265,7 +258,7 @@ async def _claim(
     connection: AsyncConnection, task: Task, statuses: Sequence[Status], attempt: str | None = None
 ) -> None:
     """Have the image's row, for the task's holder, and for an attempt of it. BadTransition."""
-    image_id = _image_of(task)
+    image_id = locks.image_of(task)
     values: dict[str, Any] = {"updated_at": now()}
     if attempt is not None:
         values["claim"] = attempt
@@ -285,17 +278,10 @@ async def _claim(
 
 def _held(task: Task) -> tuple[ColumnElement[bool], ...]:
     """The task is its holder's still, and the image is the task's; no attempt of it is open."""
-    holder = exists().where(
-        _t.id == task.id, _t.fence == task.fence, _t.status == TaskStatus.PROCESSING.value
-    )
     open_copy = exists().where(
         _u.image_id == _i.id, _u.purpose == Purpose.COPY.value, _u.state.in_(sorted(OPEN))
     )
-    return holder, _locked(task), ~open_copy
-
-
-def _locked(task: Task) -> ColumnElement[bool]:
-    return exists().where(and_(_p.image_id == _i.id, _p.name == LOCK, _p.value == task.id))
+    return locks.is_held(task), locks.is_locked_by(task), ~open_copy
 
 
 async def _set(connection: AsyncConnection, image_id: str, values: Mapping[str, str]) -> None:
@@ -303,11 +289,6 @@ async def _set(connection: AsyncConnection, image_id: str, values: Mapping[str, 
         delete(t.properties).where(_p.image_id == image_id, _p.name.in_(list(values)))
     )
     await images.put_properties(connection, image_id, values)
-
-
-def _image_of(task: Task) -> str:
-    assert task.image_id is not None
-    return task.image_id
 
 
 def _asked_for(task: Task) -> str:

@@ -1,14 +1,14 @@
 """Statements about locations that a task registers.
 
-Each statement of a task's holder names its fence, and asks that the image is the task's still.
+Each statement of a task's holder asks that the image is the task's still (``locks``).
 """
 
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import ColumnElement, and_, delete, exists, or_, update
+from sqlalchemy import or_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from tidegate.catalog import images, quotas, tasks
+from tidegate.catalog import images, locks, quotas, tasks
 from tidegate.catalog import tables as t
 from tidegate.catalog.engine import Database
 from tidegate.catalog.rows import now
@@ -16,10 +16,9 @@ from tidegate.domain.errors import BadTransition, Conflict
 from tidegate.domain.image import Image, Location
 from tidegate.domain.quota import UNLIMITED, Allowance
 from tidegate.domain.status import GONE, Event, Status
-from tidegate.domain.task import LOCK, Task, TaskStatus, TaskType
+from tidegate.domain.task import Task, TaskType
 
-_i, _p, _t = t.images.c, t.properties.c, t.tasks.c
-_UNENDED = (TaskStatus.PENDING.value, TaskStatus.PROCESSING.value)
+_i = t.images.c
 _HAS_DATA = (Status.ACTIVE, Status.DEACTIVATED)
 _OPEN = (Status.QUEUED, Status.IMPORTING, *_HAS_DATA)
 
@@ -62,13 +61,10 @@ class SqlRegistrations:
 
 
 async def _ask(connection: AsyncConnection, task: Task) -> Task:
-    image_id = _image_of(task)
-    busy = exists().where(
-        _p.image_id == _i.id, _p.name == LOCK, _t.id == _p.value, _t.status.in_(_UNENDED)
-    )
+    image_id = locks.image_of(task)
     mine = await connection.execute(
         update(t.images)
-        .where(_i.id == image_id, _i.status == Status.QUEUED.value, ~busy)
+        .where(_i.id == image_id, _i.status == Status.QUEUED.value, ~locks.has_live_task())
         .values(updated_at=now())
     )
     if mine.rowcount == 0:
@@ -76,8 +72,7 @@ async def _ask(connection: AsyncConnection, task: Task) -> Task:
         if image.status is not Status.QUEUED:
             raise not_queued(image)
         raise Conflict("Image has active task")
-    await _unlock(connection, image_id)
-    await images.put_properties(connection, image_id, {LOCK: task.id})
+    await locks.lock(connection, task)
     await images.refresh(connection, image_id)
     return await tasks.create(connection, task)
 
@@ -134,7 +129,7 @@ async def settle(connection: AsyncConnection, task: Task) -> None:
         return
     mine = await connection.execute(
         update(t.images)
-        .where(_i.id == task.image_id, _i.status.not_in(sorted(GONE)), _locked(task))
+        .where(_i.id == task.image_id, _i.status.not_in(sorted(GONE)), locks.is_locked_by(task))
         .values(updated_at=now())
     )
     if mine.rowcount == 0:
@@ -142,23 +137,20 @@ async def settle(connection: AsyncConnection, task: Task) -> None:
     image = await images.read(connection, task.image_id)
     if image.status is Status.IMPORTING:
         await images.advance(connection, image.id, Event.FAIL_IMPORT)
-    await _unlock(connection, image.id)
+    await locks.unlock(connection, image.id)
     await images.refresh(connection, image.id)
 
 
 async def _claim(connection: AsyncConnection, task: Task, statuses: Sequence[Status]) -> Image:
     """The image, its row held until the transaction ends. BadTransition."""
-    image_id = _image_of(task)
-    held = exists().where(
-        _t.id == task.id, _t.fence == task.fence, _t.status == TaskStatus.PROCESSING.value
-    )
+    image_id = locks.image_of(task)
     mine = await connection.execute(
         update(t.images)
         .where(
             _i.id == image_id,
             _i.status.in_([one.value for one in statuses]),
-            held,
-            _locked(task),
+            locks.is_held(task),
+            locks.is_locked_by(task),
         )
         .values(updated_at=_i.updated_at)
     )
@@ -172,18 +164,5 @@ async def _claim(connection: AsyncConnection, task: Task, statuses: Sequence[Sta
     return image
 
 
-async def _unlock(connection: AsyncConnection, image_id: str) -> None:
-    await connection.execute(delete(t.properties).where(_p.image_id == image_id, _p.name == LOCK))
-
-
-def _locked(task: Task) -> ColumnElement[bool]:
-    return exists().where(and_(_p.image_id == _i.id, _p.name == LOCK, _p.value == task.id))
-
-
 def has(image: Image, location: Location) -> bool:
     return any((one.store, one.key) == (location.store, location.key) for one in image.locations)
-
-
-def _image_of(task: Task) -> str:
-    assert task.image_id is not None
-    return task.image_id

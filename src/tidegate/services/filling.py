@@ -140,16 +140,7 @@ class Filling:
                 raise Busy(error.message, retry_after=1) from error
 
     async def ended_attempts(self, task: Task, image_id: str) -> list[Upload]:
-        """This task's attempts, oldest first, once none of them is open."""
-        while True:
-            found = [
-                upload
-                for upload in await self._catalog.uploads_of(image_id)
-                if upload.id in task.attempts
-            ]
-            if not any(upload.state in OPEN for upload in found):
-                return found
-            await asyncio.sleep(LOOK_EVERY)
+        return await ended(self._catalog, image_id, lambda upload: upload.id in task.attempts)
 
     async def _image(self, image_id: str) -> Image | None:
         with suppress(NotFound):
@@ -166,6 +157,15 @@ class Filling:
             if image.protected:
                 await self._catalog.change_image(image_id, ImageChange(fields={"protected": False}))
             await self._removals.carry_out(await self._catalog.delete_image(image_id))
+
+
+async def ended(catalog: Catalog, image_id: str, mine: Callable[[Upload], bool]) -> list[Upload]:
+    """A task's attempts, oldest first, once none of them is open."""
+    while True:
+        found = [upload for upload in await catalog.uploads_of(image_id) if mine(upload)]
+        if not any(upload.state in OPEN for upload in found):
+            return found
+        await asyncio.sleep(LOOK_EVERY)
 
 
 def _goes_on(attempts: list[Upload], image: Image | None) -> bool:

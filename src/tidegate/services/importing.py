@@ -6,7 +6,6 @@ its own. Whoever takes the task up next finds by them, and by the image's locati
 a copy that broke with its server is begun again, another failure is the task's.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -30,12 +29,12 @@ from tidegate.domain.image import Image, Location
 from tidegate.domain.importing import NEEDED, Method
 from tidegate.domain.status import GONE, Event, Status
 from tidegate.domain.task import Task, TaskType
-from tidegate.domain.upload import OPEN, Purpose, Upload
+from tidegate.domain.upload import Purpose, Upload
 from tidegate.killpoints import kill_point
 from tidegate.services.attempts import Attempts, Expected, can_compute, expected_of
 from tidegate.services.converting import RAW, Converting
 from tidegate.services.elsewhere import Elsewhere
-from tidegate.services.filling import LOOK_EVERY, MAX_ATTEMPTS, may_be_repeated
+from tidegate.services.filling import MAX_ATTEMPTS, ended, may_be_repeated
 from tidegate.services.staging import staged_attempt
 from tidegate.services.tasks import Holding, Work
 from tidegate.services.watching import deactivated
@@ -272,16 +271,7 @@ class Importing:
         return await inspect_stored(inspection, store, staged.key, sent.size, arena=self._arena)
 
     async def _ended_copies(self, task: Task, order: _Order) -> list[Upload]:
-        """This task's, oldest first, once none of them is open."""
-        while True:
-            found = [
-                upload
-                for upload in await self._catalog.uploads_of(order.image_id)
-                if upload.task_id == task.id
-            ]
-            if not any(upload.state in OPEN for upload in found):
-                return found
-            await asyncio.sleep(LOOK_EVERY)
+        return await ended(self._catalog, order.image_id, lambda one: one.task_id == task.id)
 
 
 def _expected(length: int | None, image: Image, staged: Upload | None) -> Expected:

@@ -167,23 +167,24 @@ class Registering:
         kill_point("location_begun")
         if vouched:
             if image.status is Status.IMPORTING:
-                await self._verify(holding, where, vouched)
+                await self._verify(holding, image, where, vouched)
         else:
             if image.status is Status.QUEUED:
                 learnt = {"size": await self._size(url), "hash_algo": self._algorithm}
-                image = await self._added(task, where, learnt)
+                image = await self._added(task, image, where, learnt)
                 kill_point("location_registered")
             await self._measure(holding, where, image)
         return {"image_id": image.id}
 
-    async def _added(self, task: Task, where: Location, learnt: Mapping[str, object]) -> Image:
-        owner = (await self._catalog.get_image(str(task.image_id), _ADMIN)).owner
+    async def _added(
+        self, task: Task, image: Image, where: Location, learnt: Mapping[str, object]
+    ) -> Image:
         image = await self._catalog.register_location(
             task,
             where,
             learnt,
             refill=may_refill(task.caller, self._settings),
-            allowance=await self._projects.of(owner),
+            allowance=await self._projects.of(image.owner),
         )
         log.info("location registered", image=image.id, store=where.store, task=task.id)
         return image
@@ -202,7 +203,9 @@ class Registering:
             raise TooLarge(f"An image of {size} bytes is larger than max_image_size allows.")
         return size
 
-    async def _verify(self, holding: Holding, where: Location, vouched: Mapping[str, str]) -> None:
+    async def _verify(
+        self, holding: Holding, image: Image, where: Location, vouched: Mapping[str, str]
+    ) -> None:
         algorithm, announced = vouched["os_hash_algo"], vouched["os_hash_value"]
         sent = await self._read(holding, where, None, ["md5", algorithm])
         if sent.digests[algorithm] != announced:
@@ -210,7 +213,7 @@ class Registering:
         kill_point("location_verified")
         learnt = {"size": sent.size, "checksum": sent.digests["md5"]}
         digest = {"hash_algo": algorithm, "hash_value": announced}
-        await self._added(holding.task, where, {**learnt, **digest})
+        await self._added(holding.task, image, where, {**learnt, **digest})
         kill_point("location_measured")
 
     async def _measure(self, holding: Holding, where: Location, image: Image) -> None:
