@@ -4,6 +4,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from tests.kit.server import until
 from tests.kit.stores import FaultyStore
 
 from tidegate.catalog.base import Viewer
@@ -11,6 +12,7 @@ from tidegate.catalog.sql import SqlCatalog
 from tidegate.domain.image import Image
 from tidegate.domain.policy import Caller, Policy
 from tidegate.domain.status import Event
+from tidegate.domain.task import Task, TaskType
 from tidegate.domain.upload import Failure
 from tidegate.services.attempts import Attempts, Expected
 from tidegate.services.reaping import Reaping
@@ -81,6 +83,17 @@ class World:
             ADMIN, image_id, source, expected or Expected(), request_id="req-1"
         )
 
+    async def take(self, *, dead: bool = False) -> Task:
+        """A task, by a holder who does nothing more, if ``dead``."""
+
+        async def taken() -> list[Task]:
+            return await self.catalog.take_tasks(
+                "node", tuple(TaskType), lease=-1 if dead else 30, limit=1
+            )
+
+        (task,) = await until(taken, "a task to be due")
+        return task
+
     async def image(self, image_id: str) -> Image:
         return await self.catalog.get_image(image_id, Viewer(admin=True))
 
@@ -104,4 +117,13 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     world = World(url, catalog)
     yield world
     world.digests.close()
+    await catalog.close()
+
+
+@pytest.fixture
+async def dead(world: World) -> AsyncIterator[SqlCatalog]:
+    """The catalog of a worker that will not come back."""
+    catalog = SqlCatalog(world.url)
+    await catalog.open()
+    yield catalog
     await catalog.close()

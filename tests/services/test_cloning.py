@@ -1,14 +1,12 @@
 """What becomes of a clone whose server died or stopped, or whose source may be read no more."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from awscrt.checksums import crc64nvme
-from tests.kit.server import until
 from tests.kit.sources import Bytes, pattern
 from tests.kit.stores import FaultyStore, objects, read_all, unfinished
 from tests.services.conftest import ADMIN, World
@@ -97,17 +95,6 @@ class Clones:
         given = {"image_id": self.source, "image_properties": properties}
         return await self.cloning.add_clone(caller, given, request_id="r")
 
-    async def take(self, *, dead: bool = False) -> Task:
-        """By a holder who does nothing more, if ``dead``."""
-
-        async def taken() -> list[Task]:
-            return await self.world.catalog.take_tasks(
-                "node", tuple(TaskType), lease=-1 if dead else 30, limit=1
-            )
-
-        (task,) = await until(taken, "a task to be due")
-        return task
-
     async def perform(self, task: Task) -> Task:
         """To its end, or until it is put back; as it is then."""
         async with asyncio.timeout(20):
@@ -116,7 +103,7 @@ class Clones:
 
     async def done(self) -> Image:
         """The new image, when all goes well."""
-        ended = await self.perform(await self.take())
+        ended = await self.perform(await self.world.take())
         assert ended.status is TaskStatus.SUCCESS, ended.message
         assert ended.result == {"image_id": ended.image_id}
         return await self.world.image(ended.image_id or "")
@@ -147,15 +134,6 @@ async def clones(world: World, monkeypatch: pytest.MonkeyPatch) -> Clones:
     found = Clones(world, await world.queued())
     await world.upload(found.source, Bytes(BODY))
     return found
-
-
-@pytest.fixture
-async def dead(world: World) -> AsyncIterator[SqlCatalog]:
-    """The catalog of a worker that will not come back."""
-    catalog = SqlCatalog(world.url)
-    await catalog.open()
-    yield catalog
-    await catalog.close()
 
 
 async def test_a_clone_has_bytes_of_its_own_and_is_like_its_source(clones: Clones) -> None:
@@ -209,7 +187,7 @@ async def test_a_holder_that_died_before_it_began_is_followed_by_one_that_begins
     clones: Clones,
 ) -> None:
     await clones.asked()
-    await clones.take(dead=True)
+    await clones.world.take(dead=True)
     assert (await clones.done()).size == len(BODY)
 
 
@@ -217,7 +195,7 @@ async def test_a_holder_that_died_with_its_image_made_is_followed_by_one_that_fi
     clones: Clones,
 ) -> None:
     await clones.asked()
-    image_id = await clones.named(await clones.take(dead=True))
+    image_id = await clones.named(await clones.world.take(dead=True))
     assert (await clones.done()).id == image_id
 
 
@@ -225,12 +203,12 @@ async def test_a_holder_that_died_while_it_cloned_leaves_no_image(
     clones: Clones, dead: SqlCatalog
 ) -> None:
     await clones.asked()
-    task = await clones.take(dead=True)
+    task = await clones.world.take(dead=True)
     image_id = await clones.named(task)
     upload = Upload(id=task.attempt, image_id=image_id, store=clones.world.store.id,
                     key=f"{image_id}/{task.attempt}")  # fmt: skip
     await dead.start_upload(upload, lease=-1)
-    performing = asyncio.ensure_future(clones.perform(await clones.take()))
+    performing = asyncio.ensure_future(clones.perform(await clones.world.take()))
     await clones.world.reaping().reap()
     await clones.failed(await performing, DIED)
 
@@ -239,7 +217,7 @@ async def test_what_a_dead_holder_published_is_a_success_whatever_became_of_the_
     clones: Clones,
 ) -> None:
     await clones.asked()
-    task = await clones.take(dead=True)
+    task = await clones.world.take(dead=True)
     image_id = await clones.named(task)
     await clones.world.uploads().upload(
         ADMIN, image_id, Bytes(BODY), filling.Expected(), attempt=task.attempt
@@ -250,7 +228,7 @@ async def test_what_a_dead_holder_published_is_a_success_whatever_became_of_the_
 
 async def stopped(clones: Clones) -> None:
     """A server stops in the middle of the clone."""
-    performing = asyncio.ensure_future(clones.perform(await clones.take()))
+    performing = asyncio.ensure_future(clones.perform(await clones.world.take()))
     await sending(clones)
     performing.cancel()
     await asyncio.wait({performing})
@@ -283,7 +261,7 @@ async def test_a_server_that_stops_hands_its_clone_to_the_next(clones: Clones) -
 async def test_a_source_that_is_deactivated_before_is_not_cloned(clones: Clones) -> None:
     await clones.asked()
     await clones.deactivate()
-    await clones.failed(await clones.perform(await clones.take()), DEACTIVATED)
+    await clones.failed(await clones.perform(await clones.world.take()), DEACTIVATED)
 
 
 async def test_a_source_that_is_deactivated_before_another_takes_it_up_is_not_cloned(
@@ -292,25 +270,25 @@ async def test_a_source_that_is_deactivated_before_another_takes_it_up_is_not_cl
     await clones.asked()
     await stopped(clones)
     await clones.deactivate()
-    await clones.failed(await clones.perform(await clones.take()), DEACTIVATED)
+    await clones.failed(await clones.perform(await clones.world.take()), DEACTIVATED)
 
 
 async def test_a_source_that_is_deactivated_meanwhile_is_read_no_further(clones: Clones) -> None:
     await clones.asked()
-    performing = asyncio.ensure_future(clones.perform(await clones.take()))
+    performing = asyncio.ensure_future(clones.perform(await clones.world.take()))
     await sending(clones)
     await clones.deactivate()
     assert await clones.watch.look() == 1
     assert (await performing).status is TaskStatus.PROCESSING  # put back, to see how it stands
     clones.world.store.before.clear()
-    await clones.failed(await clones.perform(await clones.take()), DEACTIVATED)
+    await clones.failed(await clones.perform(await clones.world.take()), DEACTIVATED)
 
 
 async def test_a_source_that_is_deleted_before_is_not_cloned(clones: Clones) -> None:
     await clones.asked()
     removals = await clones.world.catalog.delete_image(clones.source)
     await clones.world.removals.carry_out(removals)
-    ended = await clones.perform(await clones.take())
+    ended = await clones.perform(await clones.world.take())
     assert (ended.status, clones.source in ended.message) == (TaskStatus.FAILURE, True)
     with pytest.raises(NotFound):
         await clones.world.image(ended.image_id or "")
@@ -328,7 +306,7 @@ async def test_stored_bytes_that_changed_make_no_image(clones: Clones) -> None:
     assert isinstance(inner, MemoryStore)
     inner._objects[keys[clones.source]] = inner._objects[keys[other]]
     await clones.asked()
-    ended = await clones.perform(await clones.take())
+    ended = await clones.perform(await clones.world.take())
     assert (ended.status, "digest" in ended.message) == (TaskStatus.FAILURE, True)
     assert len(await objects(clones.world.store)) == 2
 
@@ -360,7 +338,7 @@ async def test_a_location_that_cannot_be_opened_is_followed_by_the_next(clones: 
 async def test_a_source_that_cannot_be_opened_anywhere_leaves_no_image(clones: Clones) -> None:
     clones.world.store.fail("read", StoreDown("memory", "it is not reachable"))
     await clones.asked()
-    ended = await clones.perform(await clones.take())
+    ended = await clones.perform(await clones.world.take())
     clones.world.store.before.clear()
     await clones.failed(ended, "The source is not reachable.")
 
@@ -403,7 +381,7 @@ async def test_a_clone_is_done_with_the_rights_that_its_caller_has_by_then(clone
     await owned(clones, owner="p2", visibility=Visibility.COMMUNITY)
     await clones.asked(MEMBER)
     await owned(clones, visibility=Visibility.PRIVATE)
-    ended = await clones.perform(await clones.take())
+    ended = await clones.perform(await clones.world.take())
     await clones.failed(ended, f"No image found with ID {clones.source}")
 
 

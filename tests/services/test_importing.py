@@ -8,7 +8,6 @@ from uuid import uuid4
 
 import pytest
 from tests.kit.origins import Origin, serving
-from tests.kit.server import until
 from tests.kit.sources import Bytes, pattern
 from tests.kit.stores import objects, unfinished
 from tests.services.conftest import World
@@ -70,20 +69,9 @@ class Site:
         await self.world.catalog.ask_for_import(task, NEEDED[Method.WEB])
         return image_id
 
-    async def take(self, *, dead: bool = False) -> Task:
-        """By a holder who does nothing more, if ``dead``."""
-
-        async def taken() -> list[Task]:
-            return await self.world.catalog.take_tasks(
-                "node", tuple(TaskType), lease=-1 if dead else 30, limit=1
-            )
-
-        (task,) = await until(taken, "a task to be due")
-        return task
-
     async def died(self, reason: str = "node_died") -> None:
         """A holder, in the middle of its copy, which the janitor has settled."""
-        task = await self.take(dead=True)
+        task = await self.world.take(dead=True)
         assert task.image_id is not None
         stores = [self.world.store.id]
         catalog = self.world.catalog
@@ -98,7 +86,7 @@ class Site:
 
     async def perform(self) -> Task:
         """To its end; as it is then."""
-        task = await self.take()
+        task = await self.world.take()
         tasks = Tasks(self.world.catalog, Policy(), keep=60, lease=30, node="node")
         async with asyncio.timeout(20):
             await tasks.perform(task, self.importing.works[task.type])

@@ -79,13 +79,6 @@ class Copying:
                  "image_properties": {"disk_format": "raw", **properties}}  # fmt: skip
         return await self.imports().add_import(ADMIN, given, request_id="r")
 
-    async def take(self, *, dead: bool = False) -> Task:
-        """By a holder who does nothing more, if ``dead``."""
-        (task,) = await self.world.catalog.take_tasks(
-            "node", tuple(TaskType), lease=-1 if dead else 30, limit=1
-        )
-        return task
-
     async def perform(self, task: Task) -> Task:
         """To its end; as it is then."""
         async with asyncio.timeout(20):
@@ -112,15 +105,6 @@ async def origin() -> AsyncIterator[Origin]:
         yield found
 
 
-@pytest.fixture
-async def dead(world: World) -> AsyncIterator[SqlCatalog]:
-    """The catalog of a worker that will not come back."""
-    catalog = SqlCatalog(world.url)
-    await catalog.open()
-    yield catalog
-    await catalog.close()
-
-
 async def begun(world: World, dead: SqlCatalog, task: Task, image_id: str) -> Upload:
     """An attempt of a holder that is dead by now."""
     upload = Upload(id=task.attempt, image_id=image_id, store=world.store.id,
@@ -133,8 +117,8 @@ async def test_a_holder_that_died_before_it_began_is_followed_by_one_that_begins
     copying: Copying, origin: Origin
 ) -> None:
     made = await copying.copying(origin)
-    await copying.take(dead=True)
-    ended = await copying.perform(await copying.take())
+    await copying.world.take(dead=True)
+    ended = await copying.perform(await copying.world.take())
     assert (ended.status, ended.result) == (TaskStatus.SUCCESS, {"image_id": made.image_id})
     assert (await copying.world.image(made.image_id or "")).status is Status.ACTIVE
 
@@ -143,8 +127,8 @@ async def test_a_holder_that_died_while_it_copied_ends_in_a_failure_that_says_so
     copying: Copying, origin: Origin, dead: SqlCatalog
 ) -> None:
     image_id = (await copying.copying(origin)).image_id or ""
-    await begun(copying.world, dead, await copying.take(dead=True), image_id)
-    performing = asyncio.ensure_future(copying.perform(await copying.take()))
+    await begun(copying.world, dead, await copying.world.take(dead=True), image_id)
+    performing = asyncio.ensure_future(copying.perform(await copying.world.take()))
     await copying.world.reaping().reap()
     ended = await performing
     assert (ended.status, ended.message) == (
@@ -159,11 +143,11 @@ async def test_a_holder_that_died_after_it_published_is_followed_by_a_success(
     copying: Copying, origin: Origin
 ) -> None:
     image_id = (await copying.copying(origin)).image_id or ""
-    task = await copying.take(dead=True)
+    task = await copying.world.take(dead=True)
     await copying.world.uploads().upload(
         ADMIN, image_id, Bytes(BODY), module.Expected(), attempt=task.attempt
     )
-    ended = await copying.perform(await copying.take())
+    ended = await copying.perform(await copying.world.take())
     assert (ended.status, ended.result) == (TaskStatus.SUCCESS, {"image_id": image_id})
     assert origin.seen == []
 
@@ -171,7 +155,7 @@ async def test_a_holder_that_died_after_it_published_is_followed_by_a_success(
 async def test_a_server_that_stops_hands_its_copy_to_the_next(copying: Copying) -> None:
     async with serving(BIG, pause=asyncio.Event(), pause_at=20 * MIB) as origin:
         image_id = (await copying.copying(origin)).image_id or ""
-        performing = asyncio.ensure_future(copying.perform(await copying.take()))
+        performing = asyncio.ensure_future(copying.perform(await copying.world.take()))
         await origin.paused.wait()
         assert (await copying.world.image(image_id)).status is Status.SAVING
         performing.cancel()
@@ -179,7 +163,7 @@ async def test_a_server_that_stops_hands_its_copy_to_the_next(copying: Copying) 
         assert (await copying.world.image(image_id)).status is Status.QUEUED
         assert await copying.clean()
         origin.pause = None
-        ended = await copying.perform(await copying.take())
+        ended = await copying.perform(await copying.world.take())
     assert ended.status is TaskStatus.SUCCESS
     image = await copying.world.image(image_id)
     assert (image.status, image.size) == (Status.ACTIVE, len(BIG))
@@ -191,10 +175,10 @@ async def test_a_copy_whose_servers_die_again_and_again_is_given_up(
 ) -> None:
     image_id = (await copying.copying(origin)).image_id or ""
     for _ in range(MAX_ATTEMPTS):
-        upload = await begun(copying.world, dead, await copying.take(dead=True), image_id)
+        upload = await begun(copying.world, dead, await copying.world.take(dead=True), image_id)
         died = Failure("node_died", "writing", "The server that took the data died.")
         await dead.fail_upload(upload.id, died, Event.RELEASE, leftovers=[])
-    ended = await copying.perform(await copying.take())
+    ended = await copying.perform(await copying.world.take())
     assert ended.status is TaskStatus.FAILURE
     assert (await copying.world.image(image_id)).status is Status.KILLED
     assert origin.seen == []
@@ -205,7 +189,7 @@ async def test_an_image_that_was_deleted_before_is_not_copied_into(
 ) -> None:
     image_id = (await copying.copying(origin)).image_id or ""
     await copying.world.catalog.delete_image(image_id)
-    ended = await copying.perform(await copying.take())
+    ended = await copying.perform(await copying.world.take())
     assert ended.status is TaskStatus.FAILURE
     assert "deleted" in ended.message
     assert origin.seen == []
@@ -216,7 +200,7 @@ async def test_an_image_that_was_filled_by_its_owner_before_is_left_alone(
 ) -> None:
     image_id = (await copying.copying(origin)).image_id or ""
     await copying.world.upload(image_id, Bytes(b"mine"))
-    ended = await copying.perform(await copying.take())
+    ended = await copying.perform(await copying.world.take())
     assert ended.status is TaskStatus.FAILURE
     image = await copying.world.image(image_id)
     assert (image.status, image.size) == (Status.ACTIVE, 4)
@@ -229,10 +213,10 @@ async def test_an_import_whose_holder_died_with_its_image_made_goes_on_with_that
     copying: Copying, origin: Origin
 ) -> None:
     await copying.importing(origin)
-    task = await copying.take(dead=True)
+    task = await copying.world.take(dead=True)
     image = Image(id=await copying.world.queued())
     await copying.world.catalog.renew_task(task, lease=-1, image_id=image.id)
-    ended = await copying.perform(await copying.take())
+    ended = await copying.perform(await copying.world.take())
     assert (ended.status, ended.result) == (TaskStatus.SUCCESS, {"image_id": image.id})
     assert (await copying.world.image(image.id)).status is Status.ACTIVE
 
@@ -241,10 +225,10 @@ async def test_an_import_whose_holder_died_while_it_copied_leaves_no_image(
     copying: Copying, origin: Origin, dead: SqlCatalog
 ) -> None:
     await copying.importing(origin)
-    task, image_id = await copying.take(dead=True), await copying.world.queued()
+    task, image_id = await copying.world.take(dead=True), await copying.world.queued()
     await copying.world.catalog.renew_task(task, lease=-1, image_id=image_id)
     await begun(copying.world, dead, task, image_id)
-    performing = asyncio.ensure_future(copying.perform(await copying.take()))
+    performing = asyncio.ensure_future(copying.perform(await copying.world.take()))
     await copying.world.reaping().reap()
     ended = await performing
     assert (ended.status, ended.message) == (
@@ -260,7 +244,7 @@ async def test_a_protected_image_that_cannot_be_filled_is_removed_as_well(
 ) -> None:
     await copying.importing(origin, protected=True, name="n", tags=["a"], visibility="public")
     origin.status = 500
-    ended = await copying.perform(await copying.take())
+    ended = await copying.perform(await copying.world.take())
     assert (ended.status, ended.message) == (TaskStatus.FAILURE, "The source is not reachable.")
     with pytest.raises(NotFound):
         await copying.world.image(ended.image_id or "")
@@ -272,7 +256,7 @@ async def test_an_imports_image_is_what_its_properties_say(
     await copying.importing(
         origin, name="n", tags=["a"], visibility="public", owner="p9", min_ram=1, os_distro="x"
     )
-    ended = await copying.perform(await copying.take())
+    ended = await copying.perform(await copying.world.take())
     image = await copying.world.image(str((ended.result or {})["image_id"]))
     assert (image.name, image.tags, image.owner, image.min_ram) == ("n", ("a",), "p9", 1)
     assert image.visibility is Visibility.PUBLIC
@@ -283,7 +267,7 @@ async def test_an_import_is_done_with_its_callers_rights(copying: Copying, origi
     given = {"import_from": origin.url, "import_from_format": "raw",
              "image_properties": {"visibility": "public"}}  # fmt: skip
     await copying.imports().add_import(MEMBER, given, request_id="r")
-    ended = await copying.perform(await copying.take())
+    ended = await copying.perform(await copying.world.take())
     assert ended.status is TaskStatus.FAILURE
     assert "publicize_image" in ended.message
     assert origin.seen == []

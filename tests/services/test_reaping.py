@@ -1,7 +1,6 @@
 """What a dead process left is finished or killed, by anybody, again and again."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import pytest
@@ -17,15 +16,6 @@ from tidegate.domain.upload import Purpose, Sent, Upload, UploadState
 
 BODY = pattern(6 * MIB)
 SENT = Sent(len(BODY), {"md5": "0" * 32}, part_of(BODY).crc64nvme, 2, virtual_size=len(BODY))
-
-
-@pytest.fixture
-async def dead(world: World) -> AsyncIterator[SqlCatalog]:
-    """The catalog of a worker that will not come back."""
-    catalog = SqlCatalog(world.url)
-    await catalog.open()
-    yield catalog
-    await catalog.close()
 
 
 async def claimed(world: World, dead: SqlCatalog) -> Upload:
