@@ -98,7 +98,9 @@ async def test_they_are_asked_for_as_an_account_of_the_whole_cloud(fake: FakeKey
 async def test_they_are_believed_for_a_while(fake: FakeKeystone) -> None:
     async with limits(fake) as found:
         assert await found.of("p1") == await found.of("p1")
-    assert len(fake.looks) == 3
+        assert len(fake.looks) == 3
+        await found.of("p2")  # what is registered is the same for all
+    assert fake.looks[3:] == ["/v3/limits?project_id=p2"]
 
 
 @pytest.mark.parametrize("status", [403, 404, 500])

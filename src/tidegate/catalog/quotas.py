@@ -172,14 +172,13 @@ async def _rooms(
     """Of each limit on bytes the room that is left (negative: more is held than may be), and what
     to raise where it is too small."""
     stored = [bytes_located(owner), bytes_attempted(owner)]
-    limits = [(allowance.bytes, stored, "in all")]
-    if purpose is Purpose.STAGE:
+    limits = [] if allowance.bytes is None else [(allowance.bytes, stored, "in all")]
+    if purpose is Purpose.STAGE and allowance.staged is not None:
         limits.append((allowance.staged, [bytes_staged(owner)], "staged"))
+    if limits:
+        await _alone(connection, owner)
     found = []
     for limit, queries, where in limits:
-        if limit is None:
-            continue
-        await _alone(connection, owner)
         held = sum([int(await connection.scalar(query) or 0) for query in queries])
         message = "The data was denied because it exceeds the quota of the image's project: "
         found.append((limit - held, TooLarge(f"{message}{limit} bytes {where}.")))

@@ -4,6 +4,7 @@ The names and units are Glance's, so that what an operator registered for it hol
 what is not registered is a limit of nothing.
 """
 
+from typing import NamedTuple
 from urllib.parse import quote
 
 from cachetools import LRUCache, TTLCache
@@ -27,6 +28,8 @@ class KeystoneLimits:
         self._settings = settings
         self._api = KeystoneApi(settings, system=True)
         self._flights: Flights[Allowance] = Flights()
+        self._defaults_flights: Flights[_Defaults] = Flights()
+        self._defaults: TTLCache[str, _Defaults] = TTLCache(1, settings.cache)
         self._fresh: TTLCache[str, Allowance] = TTLCache(MOST_KNOWN, settings.cache)
         self._stale: LRUCache[str, Allowance] = LRUCache(MOST_KNOWN)
 
@@ -50,14 +53,13 @@ class KeystoneLimits:
             raise
 
     async def _ask(self, project: str) -> Allowance:
-        kind = quote(self._settings.service_type, safe="")
-        services = (await self._api.read(f"/services?type={kind}", _Services)).services
-        ours = {service.id for service in services}
-        registered = (await self._api.read("/registered_limits", _Registered)).registered_limits
+        defaults = self._defaults.get("")
+        if defaults is None:
+            defaults = await self._defaults_flights.one("", self._ask_defaults)
         own = (await self._api.read(f"/limits?project_id={quote(project)}", _Limits)).limits
-        most = {one.resource_name: one.default_limit for one in self._fitting(registered, ours)}
         of_project = [one for one in own if one.project_id == project]
-        most |= {one.resource_name: one.resource_limit for one in self._fitting(of_project, ours)}
+        fitting = self._fitting(of_project, defaults.services)
+        most = defaults.most | {one.resource_name: one.resource_limit for one in fitting}
 
         def limit(name: str, unit: int = 1) -> int | None:
             value = most.get(name, 0)
@@ -72,6 +74,16 @@ class KeystoneLimits:
         self._fresh[project] = self._stale[project] = found
         return found
 
+    async def _ask_defaults(self) -> "_Defaults":
+        kind = quote(self._settings.service_type, safe="")
+        services = (await self._api.read(f"/services?type={kind}", _Services)).services
+        ours = {service.id for service in services}
+        registered = (await self._api.read("/registered_limits", _Registered)).registered_limits
+        fitting = self._fitting(registered, ours)
+        found = _Defaults(ours, {one.resource_name: one.default_limit for one in fitting})
+        self._defaults[""] = found
+        return found
+
     def _fitting(self, limits: "list[_Limit]", services: set[str]) -> "list[_Limit]":
         """Those of our service, the ones of our region behind those of every region."""
         region = self._settings.region
@@ -81,6 +93,13 @@ class KeystoneLimits:
             if one.service_id in services and (not region or one.region_id in (None, region))
         ]
         return sorted(fitting, key=lambda one: one.region_id is not None)
+
+
+class _Defaults(NamedTuple):
+    """What holds for each project: the ids of our service, and limits by resource."""
+
+    services: set[str]
+    most: dict[str, int]
 
 
 class _Service(BaseModel):
