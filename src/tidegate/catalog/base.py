@@ -12,6 +12,7 @@ from tidegate.catalog.contract.checks import Checks, Fate, Flaw, Held
 from tidegate.catalog.contract.copies import Adoptions, Scrubs
 from tidegate.catalog.contract.deletions import Deletions
 from tidegate.catalog.contract.images import (
+    EVERYTHING,
     AddLocation,
     Condition,
     DescribeLocation,
@@ -31,6 +32,7 @@ from tidegate.catalog.contract.uploads import Attempts, Removals
 from tidegate.catalog.contract.usage import Usage, Usages
 
 __all__ = [
+    "EVERYTHING",
     "AddLocation",
     "Catalog",
     "Checks",

@@ -64,6 +64,11 @@ class Expected:
     size: int | None = None
     digests: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def total(self) -> int | None:
+        """Bytes to come, as far as that was said."""
+        return self.length if self.size is None else self.size
+
 
 class Start(Protocol):
     """A statement that claims the image for an attempt, and writes that down."""
@@ -113,27 +118,27 @@ class Attempts:
         """Until no upload runs, and none is being put back."""
         await self._idle.wait()
 
-    def new(
+    def begin(
         self,
         image_id: str,
-        store: Store,
-        size: int | None,
+        expected: Expected,
         *,
+        store_id: str | None = None,
         name: str | None = None,
         purpose: Purpose = Purpose.FILL,
         task_id: str | None = None,
     ) -> Upload:
-        """A new one, under a key of its own."""
+        """A new one, under a key of its own, if it may be now. Raises as ``admit``."""
         name = name or uuid4().hex
         return Upload(
             id=name,
             image_id=image_id,
-            store=store.id,
+            store=self.admit(expected.total, store_id=store_id).id,
             key=f"{image_id}/{name}",
             purpose=purpose,
             task_id=task_id,
             node=self._node,
-            expected_size=size,
+            expected_size=expected.total,
         )
 
     async def bring(

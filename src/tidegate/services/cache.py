@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from awscrt.checksums import crc64nvme
 
 from tidegate import telemetry
-from tidegate.catalog.base import Catalog, Viewer
+from tidegate.catalog.base import EVERYTHING, Catalog, Viewer
 from tidegate.domain.errors import Forbidden, Invalid, NotFound, ObjectChanged, StoreError
 from tidegate.domain.image import Image
 from tidegate.domain.policy import Caller, Policy
@@ -136,7 +136,7 @@ class Cache:
     async def _fill(self, image_id: str, read: Read) -> bool:
         """Whether there is a new copy."""
         try:
-            image = await self._catalog.get_image(image_id, Viewer(admin=True))
+            image = await self._catalog.get_image(image_id, EVERYTHING)
         except NotFound:
             await self._folder.dequeue([image_id])
             return False
@@ -191,7 +191,7 @@ class Cache:
 
     async def _outdated(self, entry: Entry) -> bool:
         try:
-            image = await self._catalog.get_image(entry.image_id, Viewer(admin=True))
+            image = await self._catalog.get_image(entry.image_id, EVERYTHING)
         except NotFound:
             return True
         return name_of(image) != entry.name

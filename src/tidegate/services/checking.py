@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from tidegate import telemetry
-from tidegate.catalog.base import Catalog, Checks, Fate, Flaw, Held, Viewer
+from tidegate.catalog.base import EVERYTHING, Catalog, Checks, Fate, Flaw, Held
 from tidegate.domain.errors import BadTransition, NotFound, ObjectMissing, StoreDown, StoreError
 from tidegate.domain.image import Location
 from tidegate.domain.upload import wrong_bytes
@@ -28,7 +28,6 @@ GRACE = 3600.0
 _PAGE = 500
 _LEASE = 60.0
 _SIDE_BY_SIDE = 16
-_ADMIN = Viewer(admin=True)
 
 _ORPHANS = {
     Fate.ORPHAN: ("orphan", "an object that no image needs"),
@@ -279,7 +278,7 @@ class Checking:
     async def _spare(self, held: Held) -> Location | None:
         """Another location of the image that has all of its bytes, one of ours if there is one.
         NotFound; StoreError: that cannot be told now."""
-        image = await self._catalog.get_image(held.image_id, _ADMIN)
+        image = await self._catalog.get_image(held.image_id, EVERYTHING)
         unsure: StoreError | None = None
         for other in sorted(image.locations, key=lambda one: not one.own):
             if (other.store, other.key) == (held.store, held.key):

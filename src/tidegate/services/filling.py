@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any, NamedTuple
 from uuid import uuid4
 
-from tidegate.catalog.base import Catalog, ImageChange, Viewer
+from tidegate.catalog.base import EVERYTHING, Catalog, ImageChange
 from tidegate.domain.errors import (
     AttemptLost,
     Busy,
@@ -43,8 +43,6 @@ MAX_ATTEMPTS = 5
 
 _AGAIN = frozenset({"node_died", "drained"})
 """Failures that say nothing of the bytes: where the image is queued again, so is the copying."""
-
-_EVERYBODY = Viewer(admin=True)
 
 
 class Incoming(NamedTuple):
@@ -144,7 +142,7 @@ class Filling:
 
     async def _image(self, image_id: str) -> Image | None:
         with suppress(NotFound):
-            return await self._catalog.get_image(image_id, _EVERYBODY)
+            return await self._catalog.get_image(image_id, EVERYTHING)
         return None
 
     async def _remove(self, image_id: str) -> None:

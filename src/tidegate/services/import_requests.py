@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tidegate.catalog.base import Catalog, Viewer
+from tidegate.catalog.base import EVERYTHING, Catalog, Viewer
 from tidegate.domain.errors import Conflict, Invalid, LocationRefused, NotFound
 from tidegate.domain.image import Image
 from tidegate.domain.importing import NEEDED, Method
@@ -18,8 +18,6 @@ from tidegate.settings import Import as Settings
 from tidegate.settings import Locations
 from tidegate.stores.base import Store
 from tidegate.stores.http import HttpStore
-
-_EVERYBODY = Viewer(admin=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +136,7 @@ class ImportRequests:
         if holder is None:
             return
         try:
-            task = await self._catalog.get_task(holder, _EVERYBODY)
+            task = await self._catalog.get_task(holder, EVERYTHING)
         except NotFound:
             return
         if task.status in (TaskStatus.PENDING, TaskStatus.PROCESSING):

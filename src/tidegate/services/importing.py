@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
-from tidegate.catalog.base import Catalog, ImageChange, Viewer
+from tidegate.catalog.base import EVERYTHING, Catalog, ImageChange
 from tidegate.domain.errors import (
     AttemptLost,
     BadTransition,
@@ -45,7 +45,6 @@ from tidegate.transfer.memory import Arena
 from tidegate.transfer.scratch import SparseFile
 from tidegate.transfer.whole import inspect_stored
 
-_EVERYBODY = Viewer(admin=True)
 _DELETED = "Image has been deleted, aborting import."
 
 
@@ -160,7 +159,7 @@ class Importing:
         """Bring the data into one store, unless it is there. TidegateError: why not."""
         task = holding.task
         copies = [one for one in await self._ended_copies(task, order) if one.store == store_id]
-        image = await self._catalog.get_image(order.image_id, _EVERYBODY)
+        image = await self._catalog.get_image(order.image_id, EVERYTHING)
         if any(location.store == store_id for location in image.locations):
             return
         if copies and not (may_be_repeated(copies[-1]) and len(copies) < MAX_ATTEMPTS):
@@ -179,7 +178,7 @@ class Importing:
         async with self._source(task, order, image, staged) as (source, expected):
             if converting is not None and order.method is not Method.COPY:
                 # what it is like may have been taken over from elsewhere
-                image = await self._catalog.get_image(order.image_id, _EVERYBODY)
+                image = await self._catalog.get_image(order.image_id, EVERYTHING)
                 if converting.concerns(image):
                     async with converting.converted(holding, image, source, expected) as made:
                         await self._send(
@@ -199,10 +198,10 @@ class Importing:
     ) -> None:
         task = holding.task
         holding.progress = lambda: f"Copied {source.received // 2**20} MiB"
-        size = expected.length if expected.size is None else expected.size
-        store = self._attempts.admit(size, store_id=store_id)
         await self._attempts.bring(
-            self._attempts.new(image.id, store, size, purpose=Purpose.COPY, task_id=task.id),
+            self._attempts.begin(
+                image.id, expected, store_id=store_id, purpose=Purpose.COPY, task_id=task.id
+            ),
             source,
             expected,
             start=partial(self._catalog.start_copy, task=task, deactivated=task.caller.is_admin),

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tidegate.catalog.base import Catalog, Viewer
+from tidegate.catalog.base import EVERYTHING, Catalog, Viewer
 from tidegate.domain.errors import (
     BadTransition,
     DigestMismatch,
@@ -48,7 +48,6 @@ LOOK_EVERY = 2.0
 """Seconds between two looks whether the image that is measured is still there."""
 
 SERVICE = "service"
-_ADMIN = Viewer(admin=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +259,6 @@ class Registering:
 
     async def _still_there(self, image_id: str) -> None:
         try:
-            await self._catalog.get_image(image_id, _ADMIN)
+            await self._catalog.get_image(image_id, EVERYTHING)
         except NotFound as error:
             raise Gone("The image was deleted; its location is not read any more.") from error

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from tidegate import telemetry
-from tidegate.catalog.base import Catalog, Viewer
+from tidegate.catalog.base import EVERYTHING, Catalog
 from tidegate.domain.errors import (
     BadTransition,
     Draining,
@@ -39,7 +39,6 @@ from tidegate.transfer.pace import Pace
 from tidegate.transfer.whole import read_whole, size_of
 
 _SERIOUS = frozenset({Verdict.WRONG, Verdict.MISSING, Verdict.UNDECIDED})
-_ADMIN = Viewer(admin=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +115,7 @@ class Scrubbing:
         longest unseen first. A store that is down is left at that, and what an earlier run found
         wrong within ``patience`` seconds. ``tell`` hears of each one. NotFound: ``image_id``."""
         if image_id is not None:
-            await self._catalog.get_image(image_id, _ADMIN)
+            await self._catalog.get_image(image_id, EVERYTHING)
         self._down.clear()
         recently = time.monotonic() - patience
         self._bad = {copy: found for copy, found in self._bad.items() if found > recently}
@@ -197,7 +196,7 @@ class Scrubbing:
     async def _still(self, copy: Copy) -> Image | None:
         """The image, if it is there and this location is still its own."""
         try:
-            image = await self._catalog.get_image(copy.image_id, _ADMIN)
+            image = await self._catalog.get_image(copy.image_id, EVERYTHING)
         except NotFound:
             return None
         there = any((one.store, one.key) == (copy.store, copy.key) for one in image.locations)

@@ -55,10 +55,8 @@ class Staging:
         self._policy.require(caller, "modify_image", image)
         refuse_refill(caller, image, self._locations)
         expected = with_declared(expected, image)
-        size = expected.length if expected.size is None else expected.size
-        store = self._attempts.admit(size, store_id=store_id)
         return await self._attempts.bring(
-            self._attempts.new(image_id, store, size, purpose=Purpose.STAGE),
+            self._attempts.begin(image_id, expected, store_id=store_id, purpose=Purpose.STAGE),
             source,
             expected,
             start=self._catalog.start_upload,

@@ -77,11 +77,8 @@ class Uploads:
         self._policy.require(caller, "upload_image", image)
         self.refuse_refill(caller, image)
         expected = with_declared(expected, image, () if change is None else change.fields)
-        size = expected.length if expected.size is None else expected.size
-        store = self._attempts.admit(size, store_id=store_id)
-        upload = self._attempts.new(image_id, store, size, name=attempt)
         return await self._attempts.bring(
-            upload,
+            self._attempts.begin(image_id, expected, store_id=store_id, name=attempt),
             source,
             expected,
             start=partial(self._catalog.start_upload, change=change),

@@ -25,6 +25,10 @@ class Viewer:
         return cls(project=caller.project, admin=caller.is_admin)
 
 
+EVERYTHING = Viewer(admin=True)
+"""For the gateway's own eyes."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AddLocation:
     """Add a location to a queued (→ active) or active image, at ``position`` (None: the end).
