@@ -11,7 +11,7 @@ from multidict import CIMultiDict
 
 from tidegate.api.body import expected
 from tidegate.domain.errors import Invalid, Unsupported
-from tidegate.services.attempts import Expected
+from tidegate.domain.expected import Expected
 
 DATA = b"some data"
 WIDTHS = {"md5": 16, "sha": 20, "sha-256": 32, "sha-512": 64}

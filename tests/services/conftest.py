@@ -9,12 +9,13 @@ from tests.kit.stores import FaultyStore
 
 from tidegate.catalog.base import Viewer
 from tidegate.catalog.sql import SqlCatalog
+from tidegate.domain.expected import Expected
 from tidegate.domain.image import Image
 from tidegate.domain.policy import Caller, Policy
 from tidegate.domain.status import Event
 from tidegate.domain.task import Task, TaskType
 from tidegate.domain.upload import Failure
-from tidegate.services.attempts import Attempts, Expected
+from tidegate.services.attempts import Attempts
 from tidegate.services.reaping import Reaping
 from tidegate.services.removals import Removals
 from tidegate.services.uploads import Uploads

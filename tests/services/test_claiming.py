@@ -7,11 +7,11 @@ import pytest
 from tests.services.conftest import ADMIN, World
 
 from tidegate.catalog.sql import SqlCatalog
+from tidegate.domain.expected import Expected
 from tidegate.domain.image import Image
 from tidegate.domain.policy import Policy
 from tidegate.domain.status import Status
 from tidegate.domain.upload import Upload
-from tidegate.services.attempts import Expected
 from tidegate.services.staging import Staging
 from tidegate.settings import Import, Locations
 

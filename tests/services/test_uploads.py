@@ -29,10 +29,10 @@ from tidegate.domain.errors import (
     StoreFull,
     TooLarge,
 )
+from tidegate.domain.expected import Expected
 from tidegate.domain.image import Image
 from tidegate.domain.status import Event, Status
 from tidegate.domain.upload import Sent, UploadState
-from tidegate.services.attempts import Expected
 
 SIZES = [0, 1, 4 * MIB, 4 * MIB + 1, 11 * MIB]
 DOWN = StoreDown("memory", "it answered 503")

@@ -16,7 +16,7 @@ from multidict import MultiMapping
 
 from tidegate.api.keys import LAST
 from tidegate.domain.errors import ClientGone, ClientStalled, Invalid, Unsupported
-from tidegate.services.attempts import Expected
+from tidegate.domain.expected import Expected
 from tidegate.wire import BodyReader
 
 MIN_RATE = 1024

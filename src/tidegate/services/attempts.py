@@ -8,11 +8,10 @@ the claim.
 """
 
 import asyncio
-import hashlib
 import time
-from collections.abc import Awaitable, Collection, Mapping
+from collections.abc import Awaitable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Protocol
 from uuid import uuid4
 
@@ -23,7 +22,6 @@ from tidegate.domain.errors import (
     Busy,
     CatalogDown,
     ClientGone,
-    DigestMismatch,
     Draining,
     Invalid,
     SizeMismatch,
@@ -32,6 +30,7 @@ from tidegate.domain.errors import (
     TooLarge,
     first_failure,
 )
+from tidegate.domain.expected import Expected, verify
 from tidegate.domain.image import Image
 from tidegate.domain.quota import Allowance
 from tidegate.domain.status import Event
@@ -53,21 +52,6 @@ from tidegate.transfer.upload import Sending, Source
 
 PROGRESS_EVERY = 2.0
 """Seconds, at most, between two looks of an attempt at its own row."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Expected:
-    """What the client says of the bytes to come. ``length`` is the body's framing (None:
-    unknown), ``size`` what it announced (bytes); ``digests`` maps hashlib's names to hex."""
-
-    length: int | None = None
-    size: int | None = None
-    digests: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def total(self) -> int | None:
-        """Bytes to come, as far as that was said."""
-        return self.length if self.size is None else self.size
 
 
 class Start(Protocol):
@@ -395,39 +379,3 @@ class Attempts:
                where=failure.where, bytes=sending.received, request_id=failure.request_id,
                error=failure.message)  # fmt: skip
         return answer_to(error, failure)
-
-
-def with_declared(
-    expected: Expected, image: Image, changed: Collection[str] = frozenset()
-) -> Expected:
-    """Add what an earlier API v1 call announced of the data, where it is not ``changed``."""
-    digests = dict(expected.digests)
-    if image.declared_checksum and "declared_checksum" not in changed:
-        digests.setdefault("md5", image.declared_checksum.lower())
-    announced = None if "declared_size" in changed else image.declared_size
-    size = announced if expected.size is None else expected.size
-    return Expected(length=expected.length, size=size, digests=digests)
-
-
-def expected_of(image: Image, length: int | None) -> Expected:
-    """What data that is said to be the image's must be like: as the image has it, or as was
-    announced of it."""
-    known = {
-        name: value
-        for name, value in (("md5", image.checksum), (image.hash_algo, image.hash_value))
-        if name is not None and value is not None and can_compute(name)
-    }
-    return with_declared(Expected(length=length, size=image.size, digests=known), image)
-
-
-def can_compute(algorithm: str) -> bool:
-    known = algorithm in hashlib.algorithms_guaranteed
-    return known and hashlib.new(algorithm).digest_size > 0
-
-
-def verify(sent: Sent, expected: Expected) -> None:
-    if expected.size is not None and sent.size != expected.size:
-        raise SizeMismatch(expected.size, sent.size)
-    for algorithm, announced in expected.digests.items():
-        if sent.digests[algorithm] != announced:
-            raise DigestMismatch(algorithm, announced, sent.digests[algorithm])

@@ -15,6 +15,7 @@ from awscrt.checksums import crc64nvme
 from tidegate import telemetry
 from tidegate.catalog.base import EVERYTHING, Catalog, Viewer
 from tidegate.domain.errors import Forbidden, Invalid, NotFound, ObjectChanged, StoreError
+from tidegate.domain.expected import can_compute
 from tidegate.domain.image import Image
 from tidegate.domain.policy import Caller, Policy
 from tidegate.domain.status import GONE, Status
@@ -231,12 +232,7 @@ def name_of(image: Image) -> str | None:
 
 def _can_hash(image: Image) -> bool:
     algorithm = image.hash_algo
-    return (
-        image.hash_value is not None
-        and algorithm is not None
-        and algorithm in hashlib.algorithms_guaranteed
-        and hashlib.new(algorithm, usedforsecurity=False).digest_size > 0
-    )
+    return image.hash_value is not None and algorithm is not None and can_compute(algorithm)
 
 
 def _check(image: Image) -> Check:

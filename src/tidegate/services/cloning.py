@@ -13,11 +13,11 @@ from uuid import uuid4
 
 from tidegate.catalog.base import Catalog, Viewer
 from tidegate.domain.errors import Busy, Conflict
+from tidegate.domain.expected import expected_of
 from tidegate.domain.image import Image
 from tidegate.domain.policy import Caller, Policy
 from tidegate.domain.status import Status
 from tidegate.domain.task import Task, TaskType
-from tidegate.services.attempts import expected_of
 from tidegate.services.filling import Filling, Incoming, new_image
 from tidegate.services.images import Images
 from tidegate.services.tasks import Holding, Tasks, Work

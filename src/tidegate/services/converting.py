@@ -11,10 +11,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from tidegate.domain.errors import StoreBroke, TooLarge, UnsafeFormat
+from tidegate.domain.expected import Expected, verify
 from tidegate.domain.image import Image
 from tidegate.domain.upload import Sent
 from tidegate.killpoints import kill_point
-from tidegate.services.attempts import Expected, verify
 from tidegate.services.tasks import Holding
 from tidegate.settings import ImageFormat
 from tidegate.stores.threads import run_through, write_at

@@ -21,13 +21,13 @@ from tidegate.domain.errors import (
     NotFound,
     TidegateError,
 )
+from tidegate.domain.expected import Expected
 from tidegate.domain.image import Image, Visibility
 from tidegate.domain.policy import Policy
 from tidegate.domain.status import Status
 from tidegate.domain.task import Task
 from tidegate.domain.upload import OPEN, Upload, UploadState
 from tidegate.killpoints import kill_point
-from tidegate.services.attempts import Expected
 from tidegate.services.images import BASE_FIELDS, Images, NewImage
 from tidegate.services.removals import Removals
 from tidegate.services.tasks import Holding

@@ -25,13 +25,14 @@ from tidegate.domain.errors import (
     StoreDown,
     TidegateError,
 )
+from tidegate.domain.expected import Expected, can_compute, expected_of
 from tidegate.domain.image import Image, Location
 from tidegate.domain.importing import NEEDED, Method
 from tidegate.domain.status import GONE, Event, Status
 from tidegate.domain.task import Task, TaskType
 from tidegate.domain.upload import Purpose, Upload
 from tidegate.killpoints import kill_point
-from tidegate.services.attempts import Attempts, Expected, can_compute, expected_of
+from tidegate.services.attempts import Attempts
 from tidegate.services.converting import RAW, Converting
 from tidegate.services.elsewhere import Elsewhere
 from tidegate.services.filling import MAX_ATTEMPTS, ended, may_be_repeated

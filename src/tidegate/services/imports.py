@@ -20,12 +20,12 @@ from tidegate.domain.errors import (
     StoreError,
     TidegateError,
 )
+from tidegate.domain.expected import Expected
 from tidegate.domain.image import Image
 from tidegate.domain.policy import Caller, Policy
 from tidegate.domain.status import Event
 from tidegate.domain.task import Task, TaskType
 from tidegate.killpoints import kill_point
-from tidegate.services.attempts import Expected
 from tidegate.services.converting import RAW, Converting
 from tidegate.services.filling import Filling, Incoming, may_be_repeated
 from tidegate.services.tasks import Holding, Tasks, Work, new_task

@@ -6,12 +6,13 @@ do is to make them the image's. An image whose staging broke is queued again.
 
 from tidegate.catalog.base import Catalog, Viewer
 from tidegate.domain.errors import NotFound
+from tidegate.domain.expected import Expected, with_declared
 from tidegate.domain.image import Image
 from tidegate.domain.importing import Method
 from tidegate.domain.policy import Caller, Policy
 from tidegate.domain.status import Event
 from tidegate.domain.upload import Purpose, Upload, UploadState
-from tidegate.services.attempts import Attempts, Expected, with_declared
+from tidegate.services.attempts import Attempts
 from tidegate.services.refilling import refuse_refill
 from tidegate.settings import Import as Settings
 from tidegate.settings import Locations

@@ -3,11 +3,12 @@
 from functools import partial
 
 from tidegate.catalog.base import Catalog, ImageChange, Viewer
+from tidegate.domain.expected import Expected, with_declared
 from tidegate.domain.image import Image
 from tidegate.domain.policy import Caller, Policy
 from tidegate.domain.status import WHEN_BROKEN, Event
 from tidegate.domain.upload import Upload
-from tidegate.services.attempts import Attempts, Expected, with_declared
+from tidegate.services.attempts import Attempts
 from tidegate.services.refilling import refuse_refill
 from tidegate.settings import Locations
 from tidegate.settings import Uploads as Settings

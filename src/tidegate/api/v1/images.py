@@ -26,11 +26,11 @@ from tidegate.domain.errors import (
     ObjectMissing,
     StoreReadOnly,
 )
+from tidegate.domain.expected import Expected
 from tidegate.domain.image import Image, Visibility
 from tidegate.domain.policy import Caller
 from tidegate.domain.status import GONE, Status
 from tidegate.domain.task import Task
-from tidegate.services.attempts import Expected
 from tidegate.services.images import Edit, NewImage
 from tidegate.services.locations import LocationsEdit, NewLocation
 
