@@ -2,8 +2,6 @@
 
 import asyncio
 import hashlib
-import json
-import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,7 @@ from tests.kit.imports import (
     staged,
     task_of,
 )
-from tests.kit.origins import Origin, serving
+from tests.kit.origins import Origin, Service, serving
 from tests.kit.server import until
 from tests.kit.sources import pattern
 from tests.kit.stores import FaultyStore, objects, read_all
@@ -632,37 +630,12 @@ async def test_an_image_that_is_deactivated_before_its_copying_begins_is_copied_
 # glance-download
 
 
-class Service(Origin):
-    """Another image service: one image, and who asked for it."""
-
-    record: dict[str, Any]
-    data_at: str | None = None  # where its data is, if not here
-
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode()
-        path = head.split(" ", 2)[1]
-        token = re.search(r"(?im)^x-auth-token: (.*?)\r$", head)
-        self.seen.append((path, token[1] if token else None))
-        if self.data_at is not None and path.endswith("/file"):
-            writer.write(b"HTTP/1.1 302 X\r\nConnection: close\r\nContent-Length: 0\r\n"
-                         b"Location: %b\r\n\r\n" % self.data_at.encode())  # fmt: skip
-            return
-        body = self.data if path.endswith("/file") else json.dumps(self.record).encode()
-        writer.write(b"HTTP/1.1 200 X\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b"
-                     % (len(body), body))  # fmt: skip
-        await writer.drain()
-
-
 @pytest.fixture
 async def service() -> AsyncIterator[Service]:
     async with serving(BODY, kind=Service) as found:
         assert isinstance(found, Service)
-        found.record = {
-            "id": ELSEWHERE, "status": "active", "size": len(BODY), "disk_format": "ploop",
-            "container_format": "bare", "checksum": hashlib.md5(BODY).hexdigest(),
-            "os_hash_algo": "sha512", "os_hash_value": hashlib.sha512(BODY).hexdigest(),
-            "hw_disk_bus": "scsi", "os_distro": "debian", "mine": "not taken over", "name": "other",
-        }  # fmt: skip
+        more = {"disk_format": "ploop", "mine": "not taken over", "name": "other"}
+        found.record = found.describe(ELSEWHERE) | more
         yield found
 
 

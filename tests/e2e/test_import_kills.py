@@ -11,20 +11,25 @@ import aiohttp
 import pytest
 from tests.e2e.bucket import MIB, Bucket
 from tests.kit.gateway import DATA
-from tests.kit.origins import Origin, serving
+from tests.kit.origins import Origin, Service, serving
 from tests.kit.server import Remote, Server, gone, until
 from tests.kit.sources import pattern
+
+from tidegate.seaweedfs import free_ports
 
 BODY = pattern(7 * MIB)  # two parts
 LEASE = 2.0
 T = 2 * LEASE + 20
 """Seconds after a death in which everything must be at rest."""
 
+ELSEWHERE = "5b1fae2c-6d0e-4a43-9c1b-2f6c1d0a7e11"
+REMOTE = {"name": "glance-download", "glance_region": "there", "glance_image_id": ELSEWHERE}
 ENDS = ("success", "failure")
 POINTS = {
     "direct": ("task_claimed", "import_begun", "staged_published", "import_noted", "after_part"),
     "web": ("import_begun", "after_claim", "after_complete", "import_noted"),
     "copy": ("after_part", "after_complete", "after_commit", "task_done_uncommitted"),
+    "glance": ("import_begun", "after_part", "after_complete", "import_noted"),
 }
 STAGING = {
     "before_claim": "queued",
@@ -39,14 +44,32 @@ CASES = [(kind, point) for kind, points in POINTS.items() for point in points]
 
 
 @pytest.fixture(scope="module")
-def config(bucket: Bucket, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def port() -> int:
+    """Of the other image service."""
+    (found,) = free_ports(1)
+    return found
+
+
+@pytest.fixture(scope="module")
+def config(bucket: Bucket, port: int, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("gateway")
-    return bucket.configure(folder, second=True, uploads={"lease": f"{LEASE}s"})
+    regions = {"there": f"http://127.0.0.1:{port}/v2"}
+    return bucket.configure(
+        folder, second=True, uploads={"lease": f"{LEASE}s"}, **{"import.regions": regions}
+    )
 
 
 @pytest.fixture
 async def origin() -> AsyncIterator[Origin]:
     async with serving(BODY) as found:
+        yield found
+
+
+@pytest.fixture
+async def service(port: int) -> AsyncIterator[Service]:
+    async with serving(BODY, kind=Service, port=port) as found:
+        assert isinstance(found, Service)
+        found.record = found.describe(ELSEWHERE)
         yield found
 
 
@@ -59,7 +82,7 @@ async def send(remote: Remote, image_id: str, path: str) -> int:
 
 async def prepared(gate: Remote, kind: str) -> str:
     image_id = await gate.create()
-    path = {"direct": "stage", "copy": "file", "web": None}[kind]
+    path = {"direct": "stage", "copy": "file"}.get(kind)
     if path is not None:
         assert await send(gate, image_id, path) == 204
     return image_id
@@ -67,7 +90,7 @@ async def prepared(gate: Remote, kind: str) -> str:
 
 async def ask(remote: Remote, image_id: str, kind: str, url: str) -> None:
     method = {"direct": {"name": "glance-direct"}, "copy": {"name": "copy-image"},
-              "web": {"name": "web-download", "uri": url}}[kind]  # fmt: skip
+              "web": {"name": "web-download", "uri": url}, "glance": REMOTE}[kind]  # fmt: skip
     with suppress(aiohttp.ClientError):  # it may die before it answers
         answer = await remote.ask(
             "POST", f"/v2/images/{image_id}/import", json={"method": method, "all_stores": True}
@@ -131,6 +154,7 @@ async def test_a_server_that_dies_in_an_import(
     config: Path,
     tmp_path: Path,
     origin: Origin,
+    service: Service,
     kind: str,
     point: str,
 ) -> None:

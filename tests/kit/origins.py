@@ -1,6 +1,8 @@
 """A server elsewhere, whose bytes are copied, and that fails as told."""
 
 import asyncio
+import hashlib
+import json
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -97,6 +99,37 @@ class Origin:
             await writer.drain()
 
 
+@dataclass
+class Service(Origin):
+    """Another image service: one image, and who asked for it."""
+
+    record: dict[str, Any] = field(default_factory=dict)
+    data_at: str | None = None  # where its data is, if not here
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        path = head.split(" ", 2)[1]
+        token = re.search(r"(?im)^x-auth-token: (.*?)\r$", head)
+        self.seen.append((path, token[1] if token else None))
+        if self.data_at is not None and path.endswith("/file"):
+            writer.write(b"HTTP/1.1 302 X\r\nConnection: close\r\nContent-Length: 0\r\n"
+                         b"Location: %b\r\n\r\n" % self.data_at.encode())  # fmt: skip
+            return
+        body = self.data if path.endswith("/file") else json.dumps(self.record).encode()
+        writer.write(b"HTTP/1.1 200 X\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b"
+                     % (len(body), body))  # fmt: skip
+        await writer.drain()
+
+    def describe(self, image_id: str) -> dict[str, Any]:
+        """A record of an image that is what the data is."""
+        return {
+            "id": image_id, "status": "active", "size": len(self.data), "disk_format": "raw",
+            "container_format": "bare", "checksum": hashlib.md5(self.data).hexdigest(),
+            "os_hash_algo": "sha512", "os_hash_value": hashlib.sha512(self.data).hexdigest(),
+            "hw_disk_bus": "scsi", "os_distro": "debian",
+        }  # fmt: skip
+
+
 @asynccontextmanager
 async def serving(
     data: bytes, *, kind: type[Origin] = Origin, **options: Any
@@ -115,7 +148,7 @@ async def serving(
         finally:
             connections.discard(task)
 
-    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    server = await asyncio.start_server(connected, "127.0.0.1", origin.port)
     origin.port = server.sockets[0].getsockname()[1]
     try:
         yield origin
