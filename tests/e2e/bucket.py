@@ -65,7 +65,14 @@ class Bucket:
         return data
 
     def sha256(self, key: str) -> str:
-        return hashlib.sha256(self.get(key)).hexdigest()
+        return self.digest(key, "sha256")
+
+    def digest(self, key: str, algorithm: str) -> str:
+        digest = hashlib.new(algorithm)
+        with self.client.get_object(Bucket=self.name, Key=key)["Body"] as body:
+            while chunk := body.read(MIB):
+                digest.update(chunk)
+        return digest.hexdigest()
 
     def put(self, key: str, data: bytes) -> None:
         self.client.put_object(Bucket=self.name, Key=key, Body=data)
