@@ -1,22 +1,30 @@
 """Drive every call of a running gateway by its own document: ``python -m tests.openapi``.
 
-Arguments that fit the document and others; each answer must be one that the document knows.
+Arguments that fit the document and others, by callers of every role and by nobody; each answer must
+be one that the document knows.
 """
 
 import argparse
 import asyncio
+import logging
 import tempfile
+import warnings
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import requests
 import schemathesis
+import structlog
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
+from hypothesis.errors import HypothesisDeprecationWarning
 from schemathesis import checks
 from schemathesis.core.failures import FailureGroup
 from tests.kit.gateway import DATA, V20, V21, running
+from tests.kit.tokens import everybody
 
 from tidegate.stores.memory import MemoryStore
 
@@ -38,17 +46,27 @@ GUESSED = 4
 """One of so many calls is left with the names that were made up for it."""
 
 
+CALLERS = ("admin", "admin", "owner", "owner", "manager", "reader", "stranger", "forged", "nobody")
+"""Those who may do more come more often."""
+
+Headers = dict[str, str]
+
+
 class Ground:
     """What calls can be about: made again before each, since calls delete and change it."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, callers: dict[str, Headers]) -> None:
         self._url = url
+        self._callers = callers
         self._session = requests.Session()
+        self._task: str | None = None
 
     def names(self, path: str) -> dict[str, str]:
         """For the places in the path."""
         found = {"member": "p2", "tag": "blue", "store_id": "memory", "name": "one"}
-        if "{image_id}" in path or "{task_id}" in path:
+        if "{task_id}" in path:
+            found["task_id"] = self._task = self._task or self._new_task()
+        if "{image_id}" in path:
             found["image_id"] = self._image(filled=not path.endswith(("/stage", "/import")))
         if "{namespace}" in path:
             found["namespace"] = self._namespace()
@@ -56,8 +74,20 @@ class Ground:
             found["name"] = "tag" if "metadefs" in path else "image"
         return found
 
-    def _ask(self, method: str, path: str, **more: Any) -> requests.Response:
-        return self._session.request(method, self._url + path, timeout=20, **more)
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        caller: str = "owner",
+        headers: Headers | None = None,
+        **more: Any,
+    ) -> requests.Response:
+        headers = {**self._callers[caller], **(headers or {})}
+        answer = self._session.request(
+            method, self._url + path, headers=headers, timeout=20, **more
+        )
+        assert answer.status_code < 500, answer.text
+        return answer
 
     def _image(self, *, filled: bool) -> str:
         new = {"disk_format": "raw", "container_format": "bare", "tags": ["blue"], "a": "b"}
@@ -70,16 +100,24 @@ class Ground:
 
     def _namespace(self) -> str:
         path = "/v2/metadefs/namespaces"
-        self._ask("DELETE", f"{path}/ground")
+        self._ask("DELETE", f"{path}/ground", "admin")
         new = {
             "namespace": "ground",
+            "owner": "p1",
             "objects": [{"name": "one", "properties": {"p": {"title": "t", "type": "string"}}}],
             "tags": [{"name": "one"}],
             "properties": {"one": {"title": "t", "type": "integer", "minimum": 1}},
             "resource_type_associations": [{"name": "one", "prefix": "x_"}],
         }
-        self._ask("POST", path, json=new)
+        self._ask("POST", path, "admin", json=new)
         return "ground"
+
+    def _new_task(self) -> str:
+        given = {"import_from": "http://127.0.0.1:9/", "import_from_format": "raw",
+                 "image_properties": {}}  # fmt: skip
+        answer = self._ask("POST", "/v2/tasks", "admin", json={"type": "import", "input": given})
+        task_id: str = answer.json()["id"]
+        return task_id
 
 
 def operations(url: str) -> Iterator[Any]:
@@ -88,18 +126,26 @@ def operations(url: str) -> Iterator[Any]:
         yield result.ok()
 
 
-def drive(url: str, examples: int, first_seed: int = 0) -> list[str]:
-    """So many calls of each operation and kind; what was wrong."""
-    ground, found = Ground(url), []
+@dataclass
+class Findings:
+    """``answers`` counts them by status; ``wrong`` says what was not in the document."""
+
+    answers: Counter[int] = field(default_factory=Counter)
+    wrong: list[str] = field(default_factory=list)
+
+
+def drive(url: str, callers: dict[str, Headers], examples: int, first_seed: int = 0) -> Findings:
+    """So many calls of each operation and kind."""
+    ground, found = Ground(url, callers), Findings()
     for operation in operations(url):
         for mode in MODES:
             try:
-                _drive_one(operation, mode, ground, url, examples, first_seed)
+                _drive_one(operation, mode, ground, url, callers, found, examples, first_seed)
             except FailureGroup as group:
-                found += [_line(operation, str(one)) for one in group.exceptions]
+                found.wrong += [_line(operation, str(one)) for one in group.exceptions]
             except BaseException as error:
                 if not _says_nothing(error):
-                    found.append(_line(operation, f"{type(error).__name__}: {error}"))
+                    found.wrong.append(_line(operation, f"{type(error).__name__}: {error}"))
     return found
 
 
@@ -113,7 +159,14 @@ def _says_nothing(error: BaseException) -> bool:
 
 
 def _drive_one(
-    operation: Any, mode: Any, ground: Ground, url: str, examples: int, first_seed: int
+    operation: Any,
+    mode: Any,
+    ground: Ground,
+    url: str,
+    callers: dict[str, Headers],
+    found: Findings,
+    examples: int,
+    first_seed: int,
 ) -> None:
     @seed(first_seed)
     @settings(
@@ -123,23 +176,37 @@ def _drive_one(
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    @given(case=operation.as_strategy(generation_mode=mode), guess=st.integers(1, GUESSED))
-    def once(case: Any, guess: int) -> None:
+    @given(
+        case=operation.as_strategy(generation_mode=mode),
+        guess=st.integers(1, GUESSED),
+        caller=st.sampled_from(CALLERS),
+    )
+    def once(case: Any, guess: int, caller: str) -> None:
         if guess != GUESSED and case.path_parameters:
             names = ground.names(operation.path)
             case.path_parameters.update(
                 {name: names[name] for name in case.path_parameters if name in names}
             )
-        response = case.call(base_url=url, timeout=20, allow_redirects=False)
+        response = case.call(
+            base_url=url, headers=callers[caller], timeout=20, allow_redirects=False
+        )
+        found.answers[response.status_code] += 1
         case.validate_response(response, checks=CHECKS)
 
     once()
 
 
-async def run(folder: Path, examples: int, first_seed: int = 0) -> list[str]:
-    """On a gateway of its own."""
-    async with running(MemoryStore(), folder) as gate:
-        return await asyncio.to_thread(drive, gate.url, examples, first_seed)
+async def run(folder: Path, examples: int, first_seed: int = 0) -> Findings:
+    """On a gateway of its own, with all that can be switched on."""
+    tokens = folder / "tokens.toml"
+    callers = {**everybody(tokens), "forged": {"X-Auth-Token": "forged"}, "nobody": {}}
+    async with running(
+        MemoryStore(),
+        folder,
+        auth={"mode": "tokens", "tokens_file": str(tokens)},
+        cache={"enabled": True, "path": str(folder / "cache")},
+    ) as gate:
+        return await asyncio.to_thread(drive, gate.url, callers, examples, first_seed)
 
 
 def main() -> None:
@@ -147,11 +214,15 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    warnings.simplefilter("ignore", HypothesisDeprecationWarning)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     with tempfile.TemporaryDirectory() as folder:
         found = asyncio.run(run(Path(folder), arguments.examples, arguments.seed))
-    for line in found:
+    for line in found.wrong:
         print(line)
-    raise SystemExit(bool(found))
+    counts = ", ".join(f"{count} times {status}" for status, count in sorted(found.answers.items()))
+    print(f"{found.answers.total()} answers ({counts}), {len(found.wrong)} wrong")
+    raise SystemExit(bool(found.wrong))
 
 
 if __name__ == "__main__":
