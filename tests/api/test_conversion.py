@@ -11,15 +11,17 @@ from tests.kit import formats as f
 from tests.kit.formats import MIB
 from tests.kit.gateway import Gateway, running
 from tests.kit.imports import COPY, DIRECT, empty, imported, staged
-from tests.kit.origins import serving
+from tests.kit.origins import Service, serving
 from tests.kit.server import until
 from tests.kit.sources import pattern
 from tests.kit.stores import FaultyStore, objects
 
 from tidegate.stores.memory import MemoryStore
+from tidegate.transfer import qemu
 
 pytestmark = pytest.mark.skipif(not f.HAS_QEMU, reason="qemu-img is not installed")
 
+ELSEWHERE = "5b1fae2c-6d0e-4a43-9c1b-2f6c1d0a7e11"
 SIZE = 40 * MIB
 DISK = (pattern(3 * MIB) + bytes(20 * MIB) + pattern(MIB)).ljust(SIZE, b"\0")
 FORMATS = {"qcow2": "qcow2", "vmdk": "vmdk", "vdi": "vdi", "vhd": "vpc", "vhdx": "vhdx"}
@@ -118,6 +120,64 @@ async def test_a_disk_from_a_url_becomes_raw(gate: Gateway, tmp_path: Path, chun
         image, task = await imported(gate, image_id, method)
     assert task["status"] == "success", task["message"]
     await is_raw(gate, image)
+
+
+async def test_a_disk_from_another_service_becomes_raw(
+    store: FaultyStore, tmp_path: Path, scratch: Path
+) -> None:
+    async with serving(made(tmp_path, "qcow2"), kind=Service) as service:
+        assert isinstance(service, Service)
+        service.record = service.describe(ELSEWHERE) | {"disk_format": "qcow2"}
+        there = {"regions": {"north": f"http://127.0.0.1:{service.port}"}}
+        async with running(store, tmp_path, **{"import": settings(scratch) | there}) as gate:
+            remote = {"glance_region": "north", "glance_image_id": ELSEWHERE}
+            method = {"name": "glance-download", **remote}
+            image, task = await imported(gate, await gate.create(), method)
+            assert task["status"] == "success", task["message"]
+            await is_raw(gate, image)
+    assert is_empty(scratch)
+
+
+async def test_the_digest_that_was_announced_is_that_of_what_comes(
+    gate: Gateway, store: FaultyStore, second: FaultyStore, tmp_path: Path, scratch: Path
+) -> None:
+    data = made(tmp_path, "qcow2")
+    right = hashlib.md5(data, usedforsecurity=False).hexdigest()
+    async with serving(data) as origin:
+        for checksum, status in (("0" * 32, "failure"), (right, "success")):
+            meta = {"disk_format": "qcow2", "container_format": "bare", "checksum": checksum}
+            headers = {f"x-image-meta-{name}": value for name, value in meta.items()}
+            answer = await gate.ask("POST", "/v1/images", headers=headers)
+            method = {"name": "web-download", "uri": origin.url}
+            image, task = await imported(gate, answer.json["image"]["id"], method)
+            assert task["status"] == status, task["message"]
+            assert is_empty(scratch)
+            if status == "failure":
+                assert "md5" in task["message"]
+                assert (image["status"], image["disk_format"]) == ("queued", "qcow2")
+                await empty(store, second)
+    await is_raw(gate, image)
+
+
+async def test_a_full_scratch_folder_is_said_to_be_full(
+    store: FaultyStore, tmp_path: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = made(tmp_path, "qcow2")
+    full = tmp_path / "bin" / "qemu-img"
+    full.parent.mkdir()
+    real = qemu.find()
+    full.write_text(
+        f"#!/bin/sh\n[ $1 = info ] && exec {real} \"$@\"\necho 'No space left on device'; false\n"
+    )
+    full.chmod(0o755)
+    monkeypatch.setenv("PATH", str(full.parent), prepend=os.pathsep)
+    async with running(store, tmp_path, **{"import": settings(scratch)}) as gate:
+        image_id = await staged(gate, data, {"disk_format": "qcow2"})
+        image, task = await imported(gate, image_id, DIRECT)
+        assert (image["status"], task["status"]) == ("queued", "failure")
+        assert "No space left on device" in task["message"]
+        assert is_empty(scratch)
+        await empty(store)
 
 
 async def test_the_import_task_converts_too(gate: Gateway, tmp_path: Path) -> None:

@@ -112,7 +112,9 @@ async def test_a_look_has_a_deadline() -> None:
     assert [entry["error"] for entry in logs] == ["TimeoutError: "]
 
 
-async def test_one_job_does_not_hold_up_another() -> None:
+async def test_one_job_does_not_hold_up_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tidegate.jobs.runner.CLOSE_WITHIN", 0.1)
+
     async def hang(_: int) -> int:
         await asyncio.Event().wait()
         return 0
@@ -125,7 +127,8 @@ async def test_one_job_does_not_hold_up_another() -> None:
     assert stuck.calls == 1
 
 
-async def test_closing_ends_a_running_look() -> None:
+async def test_closing_ends_a_running_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tidegate.jobs.runner.CLOSE_WITHIN", 0.1)
     ended = asyncio.Event()
 
     async def hang(_: int) -> int:

@@ -61,6 +61,28 @@ async def test_a_file_larger_than_the_disk_ends_it(tmp_path: Path) -> None:
     assert (tmp_path / "t.raw").stat().st_size <= MIB
 
 
+async def test_a_full_disk_is_not_the_data_s_fault(tmp_path: Path) -> None:
+    program = script(
+        tmp_path, "echo 'qemu-img: error while writing: No space left on device'; false"
+    )
+    with pytest.raises(OSError, match="No space left"):
+        await convert(program, tmp_path)
+
+
+async def test_one_that_takes_too_much_of_the_processor_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(qemu, "CPU", 1)
+    with pytest.raises(UnsafeFormat):
+        await convert(script(tmp_path, "while :; do :; done"), tmp_path)
+
+
+async def test_one_that_takes_too_much_memory_is_ended(tmp_path: Path) -> None:
+    grow = f"exec python3 -c 'b = bytearray({qemu.MEMORY})'"
+    with pytest.raises(UnsafeFormat):
+        await convert(script(tmp_path, grow), tmp_path)
+
+
 async def test_one_that_lasts_too_long_is_ended_with_all_it_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

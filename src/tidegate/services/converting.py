@@ -10,14 +10,14 @@ from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from tidegate.domain.errors import StoreBroke, TooLarge, UnsafeFormat
+from tidegate.domain.errors import StoreBroke, StoreFull, TooLarge, UnsafeFormat
 from tidegate.domain.expected import Expected, verify
 from tidegate.domain.image import Image
 from tidegate.domain.upload import Sent
 from tidegate.killpoints import kill_point
 from tidegate.services.tasks import Holding
 from tidegate.settings import ImageFormat
-from tidegate.stores.threads import run_through, write_at
+from tidegate.stores.threads import FULL, run_through, write_at
 from tidegate.transfer import qemu
 from tidegate.transfer.digest import DigestPool
 from tidegate.transfer.fetching import Fetching
@@ -58,7 +58,7 @@ class Converting:
     ) -> AsyncIterator[SparseFile]:
         """The raw disk of what ``source`` gives, once that was compared with ``expected`` and
         found safe. SizeMismatch, DigestMismatch, TooLarge, WrongFormat, UnsafeFormat, SourceBroke;
-        StoreBroke: the folder cannot be used."""
+        StoreFull, StoreBroke: the folder cannot be used."""
         disk_format = str(image.disk_format)
         known = source.size or expected.size or 0
         self._require_room(known, 0)
@@ -97,7 +97,8 @@ class Converting:
                 async with SparseFile(made, size) as result:
                     yield result
         except OSError as error:
-            raise StoreBroke("scratch", error.strerror or "it cannot be used") from error
+            kind = StoreFull if error.errno in FULL else StoreBroke
+            raise kind("scratch", error.strerror or "it cannot be used") from error
 
     def _require_room(self, source: int, made: int) -> None:
         """TooLarge: there never is."""

@@ -1,6 +1,7 @@
 """Disks become raw by ``qemu-img``, a child that is told what it reads and how much it may take."""
 
 import asyncio
+import errno
 import os
 import re
 import shutil
@@ -74,7 +75,7 @@ async def convert(
     went: Callable[[int], None],
 ) -> None:
     """Write the disk of ``source`` into ``target``, which is a hole of ``size`` bytes; ``went`` is
-    told percents. UnsafeFormat: it cannot be done within the limits."""
+    told percents. UnsafeFormat: it cannot be done within the limits; OSError: the disk is full."""
 
     def heard(text: bytes) -> None:
         if percents := _PERCENT.findall(text):
@@ -116,6 +117,8 @@ async def _run(
     if code != 0:
         said = output[-500:].decode(errors="replace")
         log.warning("qemu-img failed", doing=command[1], code=code, said=said)
+        if os.strerror(errno.ENOSPC) in said:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         raise UnsafeFormat("The data cannot be read as a disk.")
     return output
 
