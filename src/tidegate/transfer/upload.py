@@ -36,8 +36,8 @@ class Sending:
     ``run`` reads the source to its end; ``finish`` makes the object. A body that fits one part
     is held and becomes one PutObject in ``finish``, so nothing reaches the store before the
     caller has verified it; not if it must be ``in_parts``, where the key may be another's by the
-    time that a late request is carried out. Leaving the context releases the memory; ending what was begun at the
-    store is the caller's, who knows ``upload_id`` and ``finishing``.
+    time that a late request is carried out. Leaving the context releases the memory; ending what
+    was begun at the store is the caller's, who knows ``upload_id`` and ``finishing``.
     """
 
     def __init__(
