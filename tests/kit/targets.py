@@ -1,0 +1,82 @@
+"""A place that takes what is sent to it by PUT."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+
+@dataclass
+class Target:
+    """Keeps whole bodies under their paths. ``answers`` are the statuses of the next requests, each
+    given after its body was read (0: the connection is cut ``after`` so many bytes instead); those
+    after the last are 201. ``early``: answer before the body was read. ``pause`` is awaited once
+    ``after`` bytes were read; ``requests`` are their methods, paths and headers, ``received`` the
+    bytes of each so far."""
+
+    answers: list[int] = field(default_factory=list)
+    after: int = 0
+    early: bool = False
+    location: str = ""
+    pause: asyncio.Event | None = None
+    paused: asyncio.Event = field(default_factory=asyncio.Event)
+    came: asyncio.Event = field(default_factory=asyncio.Event)
+    files: dict[str, bytes] = field(default_factory=dict)
+    requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
+    received: list[int] = field(default_factory=list)
+    port: int = 0
+
+    @property
+    def url(self) -> str:
+        """Below which everything is taken."""
+        return f"http://127.0.0.1:{self.port}/images/"
+
+    async def take(self, request: web.Request) -> web.Response:
+        status = self.answers.pop(0) if self.answers else 201
+        number = len(self.received)
+        self.received.append(0)
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        self.requests.append((request.method, request.raw_path, headers))
+        self.came.set()
+        found = bytearray()
+        while not self.early and (data := await self._some(request)):
+            found += data
+            self.received[number] = len(found)
+            if status == 0 and len(found) >= self.after:
+                break
+            if self.pause is not None and len(found) >= self.after:
+                self.paused.set()
+                await self.pause.wait()
+        if status == 0:
+            assert request.transport is not None
+            request.transport.abort()
+            return web.Response()
+        if not self.early and len(found) != request.content_length:
+            return web.Response(status=400)
+        if 200 <= status < 300:
+            self.files[request.path] = bytes(found)
+        return web.Response(status=status, headers={"Location": self.location or "/elsewhere"})
+
+    async def _some(self, request: web.Request) -> bytes:
+        try:
+            return await request.content.readany()
+        except ConnectionError:
+            return b""
+
+
+@asynccontextmanager
+async def taking(target: Target | None = None) -> AsyncIterator[Target]:
+    target = target or Target()
+    app = web.Application(client_max_size=2**40)
+    app.router.add_route("*", "/{path:.*}", target.take)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    target.port = runner.addresses[0][1]
+    try:
+        yield target
+    finally:
+        await runner.cleanup()
