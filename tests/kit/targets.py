@@ -10,11 +10,11 @@ from aiohttp import web
 
 @dataclass
 class Target:
-    """Keeps whole bodies under their paths. ``answers`` are the statuses of the next requests, each
-    given after its body was read (0: the connection is cut ``after`` so many bytes instead); those
-    after the last are 201. ``early``: answer before the body was read. ``pause`` is awaited once
-    ``after`` bytes were read; ``requests`` are their methods, paths and headers, ``received`` the
-    bytes of each so far."""
+    """Keeps whole bodies under their paths (``keep``; else nothing of them). ``answers`` are the
+    statuses of the next requests, each given after its body was read (0: the connection is cut
+    ``after`` so many bytes instead); those after the last are 201. ``early``: answer before the
+    body was read. ``pause`` is awaited once ``after`` bytes were read; ``requests`` are their
+    methods, paths and headers, ``received`` the bytes of each so far."""
 
     answers: list[int] = field(default_factory=list)
     after: int = 0
@@ -26,6 +26,7 @@ class Target:
     files: dict[str, bytes] = field(default_factory=dict)
     requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
     received: list[int] = field(default_factory=list)
+    keep: bool = True
     port: int = 0
 
     @property
@@ -40,20 +41,20 @@ class Target:
         headers = {name.lower(): value for name, value in request.headers.items()}
         self.requests.append((request.method, request.raw_path, headers))
         self.came.set()
-        found = bytearray()
+        found, length = bytearray(), 0
         while not self.early and (data := await self._some(request)):
-            found += data
-            self.received[number] = len(found)
-            if status == 0 and len(found) >= self.after:
+            found += data if self.keep else b""
+            self.received[number] = length = length + len(data)
+            if status == 0 and length >= self.after:
                 break
-            if self.pause is not None and len(found) >= self.after:
+            if self.pause is not None and length >= self.after:
                 self.paused.set()
                 await self.pause.wait()
         if status == 0:
             assert request.transport is not None
             request.transport.abort()
             return web.Response()
-        if not self.early and len(found) != request.content_length:
+        if not self.early and length != request.content_length:
             return web.Response(status=400)
         if 200 <= status < 300:
             self.files[request.path] = bytes(found)
@@ -67,13 +68,13 @@ class Target:
 
 
 @asynccontextmanager
-async def taking(target: Target | None = None) -> AsyncIterator[Target]:
+async def taking(target: Target | None = None, *, port: int = 0) -> AsyncIterator[Target]:
     target = target or Target()
     app = web.Application(client_max_size=2**40)
     app.router.add_route("*", "/{path:.*}", target.take)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", port, reuse_address=True)
     await site.start()
     target.port = runner.addresses[0][1]
     try:
