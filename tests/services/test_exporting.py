@@ -24,12 +24,16 @@ from tidegate.domain.errors import (
     StoreDown,
     TidegateError,
 )
+from tidegate.domain.export import check_allowed, target_of
 from tidegate.domain.policy import Caller, Policy
 from tidegate.domain.status import Event
 from tidegate.domain.task import Task, TaskEvent, TaskStatus
 from tidegate.domain.upload import Sent
+from tidegate.services.checking import Checking
 from tidegate.services.export_objects import ExportObjects
 from tidegate.services.exporting import Exporting
+from tidegate.services.reaping import OURS, Reaping
+from tidegate.services.removals import Removals
 from tidegate.services.sources import Sources
 from tidegate.services.tasks import Tasks
 from tidegate.services.watching import Watch
@@ -471,6 +475,33 @@ async def test_what_a_store_does_not_abort_is_left_to_the_janitor(exports: Expor
     exports.other.before.clear()
     assert await exports.objects.tidy() == 1
     await exports.failed(task, "no answer")
+
+
+# those who remove what no image needs
+
+
+async def test_nobody_who_removes_what_no_image_needs_touches_an_export(exports: Exports) -> None:
+    await exports.exported()
+    begun = await exports.other.begin("exports/running")
+    world, stores = exports.world, {one.id: one for one in (exports.world.store, exports.other)}
+    removals = Removals(world.catalog, stores)
+    reaping = Reaping(world.catalog, stores, removals, broken=Event.BREAK, lease=30, node="janitor")
+    checking = Checking(world.catalog, stores, removals, reaping, grace=0, remove_unknown=True)
+    assert await reaping.sweep() == 0
+    assert await checking.remove_orphans() == 0
+    assert [finding async for finding in checking.check(repair=True)] == []
+    assert await removals.carry_out_due() == 0
+    assert await objects(exports.other) == {KEY: len(BODY)}
+    assert await unfinished(exports.other) == [("exports/running", begun.upload_id)]
+
+
+@pytest.mark.parametrize("folder", ["exports", "a" * 35, "A.b"])
+def test_no_key_that_may_be_exported_to_could_be_an_images(folder: str) -> None:
+    allowed = ExportSettings(stores=(f"other/{folder}",)).stores
+    for name in ("a", "0" * 32, "f" * 32):
+        target = target_of({"store": "other", "key": f"{folder}/{name}"})
+        check_allowed(target, stores=allowed, urls=())
+        assert OURS.fullmatch(f"{folder}/{name}") is None
 
 
 # stores and targets that fail
