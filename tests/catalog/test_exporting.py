@@ -43,7 +43,7 @@ async def left(catalog: SqlCatalog, upload_id: str = "u1") -> Export:
 
 
 async def found(catalog: SqlCatalog) -> Export:
-    (export,) = await catalog.stale_exports()
+    (export,) = await catalog.stale_exports([STORE])
     return export
 
 
@@ -127,13 +127,13 @@ async def test_a_success_lets_the_key_go(catalog: SqlCatalog) -> None:
     task = await exporting(catalog)
     await claimed(catalog, task)
     await catalog.end_task(task, TaskEvent.SUCCEED, keep=KEEP)
-    assert await catalog.stale_exports() == []
+    assert await catalog.stale_exports([STORE]) == []
     await claimed(catalog, await exporting(catalog))
 
 
 async def test_what_is_under_way_is_not_stale(catalog: SqlCatalog) -> None:
     await claimed(catalog, await exporting(catalog, lease=-1))
-    assert await catalog.stale_exports() == []
+    assert await catalog.stale_exports([STORE]) == []
 
 
 @pytest.mark.parametrize("purged", [False, True], ids=["failed", "purged"])
@@ -150,7 +150,7 @@ async def test_what_a_task_left_is_the_next_ones_that_asks(
     assert await claimed(catalog, task) == Export(
         store=STORE, key=KEY, task_id=task.id, upload_id="u1"
     )
-    assert await catalog.stale_exports() == []
+    assert await catalog.stale_exports([STORE]) == []
 
 
 async def test_what_is_stale_is_forgotten_once(catalog: SqlCatalog) -> None:
@@ -158,7 +158,14 @@ async def test_what_is_stale_is_forgotten_once(catalog: SqlCatalog) -> None:
     assert export.upload_id == "u1"
     assert await catalog.forget_export(export)
     assert not await catalog.forget_export(export)
-    assert await catalog.stale_exports() == []
+    assert await catalog.stale_exports([STORE]) == []
+
+
+async def test_what_is_stale_in_a_store_that_is_not_here_is_for_those_who_have_it(
+    catalog: SqlCatalog,
+) -> None:
+    await left(catalog)
+    assert await catalog.stale_exports(["second"]) == []
 
 
 async def test_what_somebody_has_by_now_is_not_forgotten(catalog: SqlCatalog) -> None:

@@ -1,9 +1,11 @@
 """A place that takes what is sent to it by PUT."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from aiohttp import web
 
@@ -27,12 +29,13 @@ class Target:
     requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
     received: list[int] = field(default_factory=list)
     keep: bool = True
+    scheme: str = "http"
     port: int = 0
 
     @property
     def url(self) -> str:
         """Below which everything is taken."""
-        return f"http://127.0.0.1:{self.port}/images/"
+        return f"{self.scheme}://127.0.0.1:{self.port}/images/"
 
     async def take(self, request: web.Request) -> web.Response:
         status = self.answers.pop(0) if self.answers else 201
@@ -68,13 +71,20 @@ class Target:
 
 
 @asynccontextmanager
-async def taking(target: Target | None = None, *, port: int = 0) -> AsyncIterator[Target]:
-    target = target or Target()
+async def taking(
+    target: Target | None = None, *, port: int = 0, certificate: Path | None = None
+) -> AsyncIterator[Target]:
+    """``certificate``: with its key; it speaks TLS then."""
+    target, tls = target or Target(), None
+    if certificate is not None:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(certificate)
+        target.scheme = "https"
     app = web.Application(client_max_size=2**40)
     app.router.add_route("*", "/{path:.*}", target.take)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", port, reuse_address=True)
+    site = web.TCPSite(runner, "127.0.0.1", port, reuse_address=True, ssl_context=tls)
     await site.start()
     target.port = runner.addresses[0][1]
     try:

@@ -608,6 +608,8 @@ async def test_nor_when_another_takes_it_up(exports: Exports, to_url: bool) -> N
 @pytest.mark.parametrize("deleted", [False, True], ids=["deactivated", "deleted"])
 @pytest.mark.parametrize("to_url", [False, True], ids=["store", "url"])
 async def test_what_runs_is_cut(exports: Exports, to_url: bool, deleted: bool) -> None:
+    exports.image_id = await exports.world.queued()
+    await exports.world.upload(exports.image_id, Bytes(pattern(24 * MIB)))  # more than sockets hold
     await exports.asked(to_url=to_url)
     begun = asyncio.Event()
     exports.other.before["put_part"] = hanging(begun)

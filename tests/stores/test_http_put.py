@@ -3,8 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
+from tests.kit.keystone_fake import self_signed
 from tests.kit.sources import pattern
 from tests.kit.targets import Target, taking
 
@@ -90,6 +92,12 @@ async def test_a_refusal_is_final_and_told_by_its_status_alone(status: int) -> N
     assert refused.value.message == f"The target answered {status}."
 
 
+async def test_a_refusal_before_all_was_sent_is_one_as_well() -> None:
+    async with taking(Target([403], early=True)) as target:
+        with pytest.raises(TargetRefused, match="403"):
+            await put(target, pattern(64 * MIB))
+
+
 @pytest.mark.parametrize("status", [500, 502, 503, 507])
 async def test_a_failure_may_pass(status: int) -> None:
     async with taking(Target([status])) as target:
@@ -150,6 +158,13 @@ async def test_a_slow_source_costs_the_target_no_time() -> None:
     async with taking() as target, putting(0.3) as sender:
         await sender.put(target.url + "a", 2, slowly())
     assert target.files["/images/a"] == b"xy"
+
+
+async def test_a_certificate_must_be_of_a_known_authority(tmp_path: Path) -> None:
+    async with taking(certificate=self_signed(tmp_path / "certificate.pem")) as target:
+        with pytest.raises(TargetBroke, match="certificate"):
+            await put(target)
+    assert target.requests == []
 
 
 async def test_nobody_at_the_address_is_told_without_it() -> None:

@@ -3,7 +3,7 @@
 Each statement of a task's holder asks for the task's fence (``locks``).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, delete, exists, insert, literal, select, update
@@ -66,8 +66,9 @@ class SqlExports:
             if not (await connection.execute(gone)).rowcount:
                 await _need_held(connection, task)
 
-    async def stale_exports(self, *, limit: int = 50) -> list[Export]:
-        stale = select(t.exports).where(~_is_live()).order_by(_e.created_at).limit(limit)
+    async def stale_exports(self, stores: Sequence[str], *, limit: int = 50) -> list[Export]:
+        here = _e.store.in_(list(stores))
+        stale = select(t.exports).where(here, ~_is_live()).order_by(_e.created_at).limit(limit)
         return [_export_of(row) for row in await self._database.rows(stale)]
 
     async def forget_export(self, export: Export) -> bool:

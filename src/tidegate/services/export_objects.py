@@ -86,13 +86,10 @@ class ExportObjects:
     async def tidy(self) -> int:
         """End what tasks left that ended, or are not there any more; how many."""
         tidied = 0
-        for export in await self._catalog.stale_exports():
-            store = self._stores.get(export.store)
+        for export in await self._catalog.stale_exports(list(self._stores)):
             try:
-                if store is None:
-                    raise StoreDown(export.store, "it is not configured on this node")
                 # a task that has the key by now would lose what it began, and begin again
-                await self._clear(store, export)
+                await self._clear(self._stores[export.store], export)
             except StoreError as error:
                 log.warning("export not tidied up yet", key=export.key, error=error.message)
                 continue

@@ -5,6 +5,7 @@ ended otherwise is ``stale``, and whoever asks for the key next has it, with wha
 BadTransition: the task is no longer its holder's.
 """
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from tidegate.domain.export import Export
@@ -29,8 +30,8 @@ class Exports(Protocol):
     async def drop_export(self, task: Task, export: Export) -> None:
         """Nothing of it is left. Repeatable. BadTransition."""
 
-    async def stale_exports(self, *, limit: int = 50) -> list[Export]:
-        """Those whose tasks ended, or are not there any more."""
+    async def stale_exports(self, stores: Sequence[str], *, limit: int = 50) -> list[Export]:
+        """Those in these stores whose tasks ended, or are not there any more."""
 
     async def forget_export(self, export: Export) -> bool:
         """Drop one that is as it was found, and stale still; whether it was."""
