@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -157,6 +158,15 @@ async def exports(world: World) -> AsyncIterator[Exports]:
     await sender.close()
 
 
+@pytest.fixture
+async def files(tmp_path: Path) -> AsyncIterator[FaultyStore]:
+    """Another second store, that knows no checksum of an object."""
+    store = FilesystemStore(FilesystemSettings(id="other", path=tmp_path / "files"))
+    await store.open()
+    yield FaultyStore(store)
+    await store.close()
+
+
 def hanging(begun: asyncio.Event) -> Callable[..., Awaitable[None]]:
     async def hang(*_: object) -> None:
         begun.set()
@@ -207,13 +217,12 @@ async def test_small_and_empty_images_are_exported_alike(
     assert "put" not in exports.other.calls
 
 
-async def test_a_folder_of_files_is_a_store_to_export_to(exports: Exports, tmp_path: Any) -> None:
-    store = FilesystemStore(FilesystemSettings(id="other", path=tmp_path / "files"))
-    await store.open()
-    exports.other = FaultyStore(store)
+async def test_a_folder_of_files_is_a_store_to_export_to(
+    exports: Exports, files: FaultyStore, tmp_path: Path
+) -> None:
+    exports.other = files
     await exports.succeeded(await exports.exported())
     assert (tmp_path / "files" / KEY).read_bytes() == BODY
-    await store.close()
 
 
 # what is refused at once
@@ -292,6 +301,20 @@ async def test_of_two_exports_to_one_key_one_goes_there(exports: Exports) -> Non
     assert await exports.forgotten()
 
 
+async def test_nor_one_that_appears_in_a_folder_meanwhile(
+    exports: Exports, files: FaultyStore
+) -> None:
+    exports.other = files
+
+    async def come_first(*_: object) -> None:
+        exports.other.before.clear()
+        await files.inner.put(KEY, part_of(b"theirs"))
+
+    exports.other.before["complete"] = come_first
+    await exports.failed(await exports.exported(), THERE, there={KEY: 6})
+    assert await read_all(exports.other, KEY) == b"theirs"
+
+
 async def test_other_uploads_below_the_key_are_left(exports: Exports) -> None:
     theirs = await exports.other.begin(KEY + "2")
     await exports.exported()
@@ -318,19 +341,26 @@ async def test_wrong_bytes_in_the_store_are_not_exported(
 # who died or stopped
 
 
-async def stopped(exports: Exports, *, to_url: bool = False) -> None:
-    """A server stops in the middle of the export."""
+async def in_the_middle(
+    exports: Exports, *, to_url: bool
+) -> tuple[asyncio.Future[Task], asyncio.Event]:
+    """An export that has sent something, and hangs; what lets the target go on."""
     await exports.asked(to_url=to_url)
-    begun = asyncio.Event()
+    begun, pause = asyncio.Event(), asyncio.Event()
     exports.other.before["put_part"] = hanging(begun)
-    exports.target.pause, exports.target.after = asyncio.Event(), MIB
-    exports.target.paused = begun
+    exports.target.pause, exports.target.after, exports.target.paused = pause, MIB, begun
     performing = asyncio.ensure_future(exports.perform(await exports.world.take()))
     await begun.wait()
+    return performing, pause
+
+
+async def stopped(exports: Exports, *, to_url: bool = False) -> None:
+    """A server stops in the middle of the export."""
+    performing, pause = await in_the_middle(exports, to_url=to_url)
     performing.cancel()
     await asyncio.wait({performing})
-    exports.target.pause.set()
     exports.target.pause = None
+    pause.set()
     exports.other.before.clear()
 
 
@@ -389,12 +419,10 @@ async def test_what_it_did_not_come_to_complete_is_begun_again(
 
 @pytest.mark.parametrize("tells", [True, False], ids=["crc", "no crc"])
 async def test_what_it_completed_is_a_success_whatever_became_of_the_image(
-    exports: Exports, dead: SqlCatalog, tells: bool, tmp_path: Any
+    exports: Exports, dead: SqlCatalog, tells: bool, files: FaultyStore
 ) -> None:
     if not tells:
-        store = FilesystemStore(FilesystemSettings(id="other", path=tmp_path / "files"))
-        await store.open()
-        exports.other = FaultyStore(store)
+        exports.other = files
     await died(exports, dead, sent=sent_of(BODY))
     (upload_id,) = [one for _, one in await unfinished(exports.other)]
     await exports.other.abort(KEY, upload_id)
@@ -408,12 +436,10 @@ async def test_what_it_completed_is_a_success_whatever_became_of_the_image(
 @pytest.mark.parametrize("theirs", [BODY[:-1] + b"x", b"x"], ids=["as long", "another"])
 @pytest.mark.parametrize("tells", [True, False], ids=["crc", "no crc"])
 async def test_what_somebody_else_put_there_meanwhile_is_theirs(
-    exports: Exports, dead: SqlCatalog, theirs: bytes, tells: bool, tmp_path: Any
+    exports: Exports, dead: SqlCatalog, theirs: bytes, tells: bool, files: FaultyStore
 ) -> None:
     if not tells:
-        store = FilesystemStore(FilesystemSettings(id="other", path=tmp_path / "files"))
-        await store.open()
-        exports.other = FaultyStore(store)
+        exports.other = files
     await died(exports, dead, sent=sent_of(BODY))
     await exports.other.put(KEY, part_of(theirs))
     ended = await exports.perform(await exports.world.take())
@@ -610,19 +636,13 @@ async def test_nor_when_another_takes_it_up(exports: Exports, to_url: bool) -> N
 async def test_what_runs_is_cut(exports: Exports, to_url: bool, deleted: bool) -> None:
     exports.image_id = await exports.world.queued()
     await exports.world.upload(exports.image_id, Bytes(pattern(24 * MIB)))  # more than sockets hold
-    await exports.asked(to_url=to_url)
-    begun = asyncio.Event()
-    exports.other.before["put_part"] = hanging(begun)
-    exports.target.pause, exports.target.after = asyncio.Event(), MIB
-    exports.target.paused = begun
-    performing = asyncio.ensure_future(exports.perform(await exports.world.take()))
-    await begun.wait()
+    performing, pause = await in_the_middle(exports, to_url=to_url)
     if deleted:
         await exports.world.catalog.delete_image(exports.image_id)
     else:
         await exports.deactivate()
     assert await exports.watch.look() == 1
-    exports.target.pause.set()
+    pause.set()
     await exports.failed(await performing, "No image found" if deleted else DEACTIVATED)
 
 
