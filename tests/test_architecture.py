@@ -108,6 +108,7 @@ def test_libraries_keep_to_their_rooms() -> None:
 def test_sec_11_one_place_opens_connections_that_users_choose() -> None:
     allowed = {
         "stores/fetch.py",
+        "stores/http_put.py",
         "stores/s3.py",
         "stores/s3_http.py",
         "identity/keystone_api.py",

@@ -24,6 +24,7 @@ POINTS = {
     "before_task", "task_claimed", "task_image_named", "task_image_made", "task_refusing",
     "task_removing", "task_failing", "task_done_uncommitted",
     "import_begun", "import_noted", "staged_published",
+    "export_claimed", "export_completing", "export_aborted", "export_tidied", "export_sending",
     "conversion_fetched", "conversion_made",
     "cache_half_filled", "cache_whole", "cache_published", "cache_evicting",
 }  # fmt: skip

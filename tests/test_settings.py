@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from tests.kit.gateway import running
 from tests.kit.stores import FaultyStore
 
+from tidegate.domain.export import parse_url
 from tidegate.server import dump
 from tidegate.settings import (
     FilesystemStore,
@@ -444,3 +445,60 @@ def test_a_secret_is_shown_to_those_alone_who_ask_for_it() -> None:
 def test_what_a_worker_is_told_is_what_the_supervisor_read(sample: str) -> None:
     settings = load(CONFIG / sample, {})
     assert Settings.model_validate_json(dump(settings)) == settings
+
+
+# where images may be exported to
+
+
+@pytest.mark.parametrize("entry", ["local/exports", "local/a.b-c_d"])
+def test_a_folder_of_a_store_may_be_exported_to(tmp_path: Path, entry: str) -> None:
+    assert of(f"[export]\nstores = ['{entry}']", tmp_path).exports.stores == (entry,)
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ("local", "folder of a store"),
+        ("local/", "folder of a store"),
+        ("local/a/b", "folder of a store"),
+        ("local/..", "folder of a store"),
+        ("local/.unfinished", "folder of a store"),
+        ("local/" + "x" * 65, "folder of a store"),
+        ("local/00000000-0000-4000-8000-000000000000", "image's data"),
+        ("other/exports", "'other' is no store that takes data"),
+        ("http/exports", "'http' is no store that takes data"),
+    ],
+    ids=["no folder", "empty", "two", "dots", "hidden", "long", "image id", "unknown", "reads"],
+)
+def test_a_folder_that_cannot_be_exported_to(tmp_path: Path, entry: str, words: str) -> None:
+    stores = "[[stores]]\ntype = 'filesystem'\nid = 'local'\n[[stores]]\ntype = 'http'"
+    said = why(f"[export]\nstores = ['{entry}']\n{stores}", tmp_path)
+    assert "export" in said
+    assert words in said
+
+
+@pytest.mark.parametrize(
+    "entry",
+    ["https://h/", "http://h.example:8080/", "https://h/images/", "https://H:65535/A/b.c/",
+     "http://[::1]:1/", "http://10.0.0.1:9999/x~y/"],
+)  # fmt: skip
+def test_a_prefix_that_urls_of_exports_may_have(tmp_path: Path, entry: str) -> None:
+    (taken,) = of(f"[export]\nurls = ['{entry}']", tmp_path).exports.urls
+    assert parse_url(taken).path.endswith("/")
+
+
+@pytest.mark.parametrize(
+    "entry",
+    ["", "h/", "https://h", "https://h/a", "ftp://h/", "file:///a/", "https://u@h/", "https://h/../",
+     "https://h/./a/", "https://h//", "https://h/a?/", "https://h/#/", "https://h/%2e/",
+     "https://h:0/", "https://h:65536/", "https://h:99999/", "https://h:/", "https://h /"],
+)  # fmt: skip
+def test_a_prefix_that_urls_of_exports_cannot_have(tmp_path: Path, entry: str) -> None:
+    said = why(f"[export]\nurls = ['{entry}']", tmp_path)
+    assert said.startswith("export.urls: ")
+
+
+def test_exports_may_be_allowed_by_the_environment(tmp_path: Path) -> None:
+    environ = {"TIDEGATE_EXPORT__STORES": "local/a,local/b", "TIDEGATE_EXPORT__URLS": "https://h/"}
+    found = of("", tmp_path, **environ).exports
+    assert (found.stores, found.urls) == (("local/a", "local/b"), ("https://h/",))

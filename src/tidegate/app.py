@@ -24,6 +24,7 @@ from tidegate.identity.limits import KeystoneLimits
 from tidegate.identity.policy_file import Judged, PolicyFile, read_protections
 from tidegate.identity.tokens import Tokens
 from tidegate.jobs.cache import Filler, Upkeep
+from tidegate.jobs.exports import Exports
 from tidegate.jobs.orphans import LOOK_AT_MOST, Orphans
 from tidegate.jobs.purger import Purger
 from tidegate.jobs.reaper import Reaper
@@ -41,6 +42,8 @@ from tidegate.services.converting import Converting
 from tidegate.services.deleting import Deleting
 from tidegate.services.downloads import Downloads
 from tidegate.services.elsewhere import Elsewhere
+from tidegate.services.export_objects import ExportObjects
+from tidegate.services.exporting import Exporting
 from tidegate.services.filling import Filling
 from tidegate.services.images import Images
 from tidegate.services.import_requests import ImportRequests
@@ -54,6 +57,7 @@ from tidegate.services.reaping import Reaping
 from tidegate.services.registering import Registering
 from tidegate.services.removals import Removals
 from tidegate.services.scrubbing import Scrubbing
+from tidegate.services.sources import Sources
 from tidegate.services.staging import Staging
 from tidegate.services.stores import Stores
 from tidegate.services.tasks import Tasks
@@ -68,6 +72,7 @@ from tidegate.stores.cache import CacheFolder
 from tidegate.stores.fetch import Fetcher
 from tidegate.stores.filesystem import FilesystemStore
 from tidegate.stores.http import HttpStore
+from tidegate.stores.http_put import HttpPut
 from tidegate.stores.s3 import S3Store
 from tidegate.telemetry import log
 from tidegate.transfer import qemu
@@ -252,6 +257,24 @@ async def gateway(
             downloads.watch,
             patience=settings.uploads.idle_timeout,
         )
+        objects = ExportObjects(
+            catalog, stores, settings=settings.uploads, arena=arena, digests=digests
+        )
+        sender = HttpPut(timeout=settings.uploads.idle_timeout)
+        await sender.open()
+        stack.push_async_callback(sender.close)
+        patience = settings.uploads.idle_timeout
+        app[keys.EXPORTING] = exporting = Exporting(
+            policy,
+            tasks,
+            Sources(catalog, stores, policy, downloads.watch, patience=patience),
+            objects,
+            sender,
+            settings=settings.exports,
+            algorithms=settings.uploads.digests,
+            arena=arena,
+            digests=digests,
+        )
         app[keys.REGISTERING] = registering = Registering(
             catalog,
             policy,
@@ -304,6 +327,7 @@ async def gateway(
             Scrubber(deleting, catalog, delay=settings.deletion.delay),
             Purger(deleting, catalog, after=settings.deletion.purge_after),
             Purge(tasks),
+            Exports(objects),
         ]
         runner = Runner(jobs)
         runner.start()
@@ -335,7 +359,13 @@ async def gateway(
             stack.callback(scrubbing.stop)
         stack.push_async_callback(attempts.wait_for_idle)
         concurrency = settings.tasks.concurrency
-        works = {**imports.works, **cloning.works, **registering.works, **importing.works}
+        works = {
+            **imports.works,
+            **cloning.works,
+            **exporting.works,
+            **registering.works,
+            **importing.works,
+        }
         worker = Worker(tasks, works, concurrency=concurrency, every=reaper.every)
         stack.push_async_callback(_drain, tasks, asyncio.create_task(worker.run(), name="tasks"))
         yield app

@@ -32,6 +32,13 @@ from pydantic.fields import FieldInfo
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|[KMGTP]i?B)?", re.IGNORECASE | re.ASCII)
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", re.ASCII)
 _HTTP = re.compile(r"https?://[^\s/?#@\"\\]+(/[^\s?#\"\\]*)?", re.ASCII)
+_FOLDER = re.compile(r"(?=.{1,64}$)[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*", re.ASCII)
+_IMAGE_ID = re.compile(r"[0-9a-fA-F-]{36}", re.ASCII)
+_EXPORT_URL = re.compile(
+    r"https?://(?:[a-z0-9_-]+(?:\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?/"
+    r"(?:(?!\.+/)[a-z0-9._~+@=,-]+/)*",
+    re.ASCII | re.IGNORECASE,
+)
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -222,6 +229,36 @@ class Import(Branch):
     scratch_size: Size = 20 * 2**30
 
 
+class Export(Branch):
+    """``stores`` are folders, each ``"<store id>/<folder>"``; ``urls`` what a URL begins with."""
+
+    stores: tuple[str, ...] = ()
+    urls: tuple[str, ...] = ()
+
+    @field_validator("stores")
+    @classmethod
+    def _folders(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for entry in value:
+            folder = entry.partition("/")[2]
+            if _FOLDER.fullmatch(folder) is None:
+                raise ValueError('each must be a folder of a store, like "main/exports"')
+            if _IMAGE_ID.fullmatch(folder):
+                raise ValueError("a folder could be where an image's data lies; name it otherwise")
+        return value
+
+    @field_validator("urls")
+    @classmethod
+    def _prefixes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for entry in value:
+            found = _EXPORT_URL.fullmatch(entry)
+            if found is None or not 0 < int(found[1] or 80) < 65536:
+                raise ValueError(
+                    "each must be http:// or https://, a host, perhaps a port and a path, and end "
+                    'with "/"; without a user, a query or anything escaped'
+                )
+        return value
+
+
 class Downloads(Branch):
     verify: bool = True
 
@@ -319,6 +356,7 @@ class Settings(Branch):
     image_format: ImageFormat = ImageFormat()
     tasks: Tasks = Tasks()
     imports: Import = Field(default=Import(), alias="import")
+    exports: Export = Field(default=Export(), alias="export")
     downloads: Downloads = Downloads()
     locations: Locations = Locations()
     deletion: Deletion = Deletion()
@@ -340,6 +378,10 @@ class Settings(Branch):
             raise ValueError("stores: none of them takes data")
         if sum(store.default for store in self.stores) > 1:
             raise ValueError("stores: more than one is the default")
+        for entry in self.exports.stores:
+            name = entry.partition("/")[0]
+            if not any(store.id == name and store.type != "http" for store in self.stores):
+                raise ValueError(f"export.stores: {name!r} is no store that takes data")
         if self.quotas.source == "keystone" and self.auth.mode != "keystone":
             raise ValueError("quotas.source: keystone needs auth.mode = keystone")
         return self

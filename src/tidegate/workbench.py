@@ -71,6 +71,7 @@ class Workbench:
         return Adopting(
             self.catalog,
             self.stores,
+            exports=self.settings.exports.stores,
             algorithms=self.settings.uploads.digests,
             max_size=self.settings.uploads.max_image_size,
             arena=self.arena,

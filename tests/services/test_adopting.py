@@ -30,10 +30,11 @@ class Died(BaseException):
     """The process, at a kill point."""
 
 
-def adopting(world: World, *, max_size: int = 2**40) -> Adopting:
+def adopting(world: World, *, max_size: int = 2**40, exports: tuple[str, ...] = ()) -> Adopting:
     return Adopting(
         world.catalog,
         {world.store.id: world.store},
+        exports=exports,
         algorithms=["md5", "sha512"],
         max_size=max_size,
         arena=world.arena,
@@ -64,6 +65,15 @@ async def test_an_object_becomes_an_active_image_with_its_digests(there: World) 
     assert (image.hash_algo, image.hash_value) == ("sha512", hashlib.sha512(DATA).hexdigest())
     assert image.crc64nvme == (await there.store.look(KEY)).crc64nvme
     assert there.arena.in_use == 0
+
+
+async def test_exports_are_adopted_only_where_they_are_named(there: World) -> None:
+    await there.store.put("exports/a.raw", part_of(b"x"))
+    await there.store.put("exports2/a.raw", part_of(b"x"))
+    found = adopting(there, exports=("memory/exports", "other/old"))
+    assert {key async for key in found.keys("memory", "")} == {KEY, "exports2/a.raw"}
+    assert [key async for key in found.keys("memory", "exports/")] == []
+    assert (await found.adopt("memory", "exports/a.raw", TERMS)).image_id is not None
 
 
 async def test_an_empty_object_is_an_empty_image(world: World) -> None:

@@ -267,6 +267,29 @@ async def test_parts_come_in_any_order(store: Store) -> None:
 
 
 @writers
+async def test_an_object_of_one_part_may_be_small_or_empty(store: Store) -> None:
+    for size in (1, 0):
+        data, where = pattern(size), key()
+        await fill(store, where, data, 5 * MIB, [1])
+        assert (await store.look(where)).size == size
+        assert await read_all(store, where) == data
+    assert await unfinished(store) == []
+
+
+@writers
+async def test_a_key_may_be_a_files_name(store: Store) -> None:
+    where, data = "a.b/ubuntu-22.04_x.tar.gz", pattern(7)
+    upload_id = (await store.begin(where)).upload_id
+    assert await unfinished(store) == [(where, upload_id)]
+    await store.abort(where, upload_id)
+    await fill(store, where, data, 5 * MIB, [1])
+    assert await objects(store) == {where: 7}
+    assert await read_all(store, where) == data
+    await store.delete(where)
+    assert await objects(store) == {}
+
+
+@writers
 async def test_parts_come_at_once(store: Store) -> None:
     data, where = pattern(20 * MIB), key()
     writing = await store.begin(where)

@@ -54,6 +54,7 @@ ODD = [
     "", "/", "a", "a/", "/b", "a/b/c", "../canary", "a/..", "../../etc/passwd", "./b", "a/.",
     "a//b", ".unfinished/x", "a/b\0", "a/b\n", "a/é", "a/b c", "a/" + "x" * 65, "x" * 65 + "/b",
     "~/b", "a/b.", "a\\b", "%2e%2e/canary", "a/b+c",
+    ".a/b", "a/.b", "a./b", "a..b/c", "a/b..c", "a/...", ".../b",
 ]  # fmt: skip
 
 

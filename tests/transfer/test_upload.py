@@ -27,7 +27,9 @@ class Bench:
         self.store = FaultyStore(MemoryStore())
         self.began: list[str] = []
 
-    def sending(self, source: Bytes, *, known: bool = True, **changes: int) -> Sending:
+    def sending(
+        self, source: Bytes, *, known: bool = True, in_parts: bool = False, **changes: int
+    ) -> Sending:
         async def began(upload_id: str) -> None:
             self.began.append(upload_id)
 
@@ -44,6 +46,7 @@ class Bench:
             max_size=changes.get("max_size", 2**40),
             expected_size=changes.get("expected_size"),
             began=began,
+            in_parts=in_parts,
         )
 
 
@@ -77,6 +80,23 @@ async def test_a_body_of_one_part_is_not_begun_at_the_store(bench: Bench) -> Non
         assert await objects(bench.store) == {}
         await sending.finish()
     assert bench.began == []
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("size", [0, 1, 4 * MIB, 4 * MIB + 1])
+async def test_where_it_is_to_be_in_parts_a_body_of_one_is_begun_as_well(
+    bench: Bench, size: int, known: bool
+) -> None:
+    body = data(size)
+    async with bench.sending(Bytes(body), known=known, in_parts=True) as sending:
+        sent = await sending.run()
+        assert bench.began == [sending.upload_id]
+        assert await objects(bench.store) == {}
+        await sending.finish()
+    assert sent.size == size
+    assert await read_all(bench.store, KEY) == body
+    assert "put" not in bench.store.calls
+    assert bench.arena.in_use == 0
 
 
 async def test_the_stores_upload_id_is_told_before_the_first_part(bench: Bench) -> None:

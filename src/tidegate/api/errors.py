@@ -27,6 +27,7 @@ ANSWERS: dict[type[e.TidegateError], int] = {
     e.ClientGone: 400,
     e.ClientStalled: 408,
     e.SourceBroke: 502,
+    e.TargetBroke: 502,
     e.Busy: 429,
     e.CatalogDown: 503,
     e.IdentityDown: 503,

@@ -13,6 +13,7 @@ from tidegate.services.attempts import Attempts
 from tidegate.services.cache import Cache
 from tidegate.services.cloning import Cloning
 from tidegate.services.downloads import Downloads
+from tidegate.services.exporting import Exporting
 from tidegate.services.images import Images
 from tidegate.services.import_requests import ImportRequests
 from tidegate.services.imports import Imports
@@ -41,6 +42,7 @@ MEMBERS = web.AppKey("members", Members)
 METADEFS = web.AppKey("metadefs", Metadefinitions)
 TASKS = web.AppKey("tasks", Tasks)
 CLONING = web.AppKey("cloning", Cloning)
+EXPORTING = web.AppKey("exporting", Exporting)
 IMPORTS = web.AppKey("imports", Imports)
 IMPORT_REQUESTS = web.AppKey("import_requests", ImportRequests)
 STAGING = web.AppKey("staging", Staging)

@@ -13,6 +13,7 @@ from tidegate.domain.status import Status
 
 _l = t.locations.c
 _i = t.images.c
+_e = t.exports.c
 _r = t.removals.c
 _u = t.uploads.c
 
@@ -41,4 +42,7 @@ async def adopt(connection: AsyncConnection, image: Image) -> None:
         select(_r.id).where(_r.store == location.store, _r.key == location.key).limit(1)
     ):
         raise Conflict("it is about to be removed")
+    exporting = select(_e.task_id).where(_e.store == location.store, _e.key == location.key)
+    if await connection.scalar(exporting):
+        raise Conflict("an export is writing it")
     await images.create(connection, image)

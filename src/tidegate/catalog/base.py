@@ -11,6 +11,7 @@ from typing import Protocol
 from tidegate.catalog.contract.checks import Checks, Fate, Flaw, Held
 from tidegate.catalog.contract.copies import Adoptions, Scrubs
 from tidegate.catalog.contract.deletions import Deletions
+from tidegate.catalog.contract.exports import Exports
 from tidegate.catalog.contract.images import (
     EVERYTHING,
     AddLocation,
@@ -64,6 +65,7 @@ class Catalog(
     Scrubs,
     Usages,
     Registrations,
+    Exports,
     Protocol,
 ):
     async def open(self) -> None:

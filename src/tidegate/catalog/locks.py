@@ -12,13 +12,13 @@ from tidegate.catalog import tables as t
 from tidegate.domain.task import LOCK, Task, TaskStatus
 
 _i, _p, _t = t.images.c, t.properties.c, t.tasks.c
-_LIVE = (TaskStatus.PENDING.value, TaskStatus.PROCESSING.value)
+LIVE = (TaskStatus.PENDING.value, TaskStatus.PROCESSING.value)
 
 
 def has_live_task() -> ColumnElement[bool]:
     """Of an image: it is a task's that has not ended."""
     return exists().where(
-        _p.image_id == _i.id, _p.name == LOCK, _t.id == _p.value, _t.status.in_(_LIVE)
+        _p.image_id == _i.id, _p.name == LOCK, _t.id == _p.value, _t.status.in_(LIVE)
     )
 
 

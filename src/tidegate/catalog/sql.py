@@ -8,6 +8,7 @@ from tidegate.catalog import (
     activation,
     adoptions,
     changes,
+    exporting,
     images,
     importing,
     members,
@@ -28,6 +29,7 @@ from tidegate.catalog.base import (
 from tidegate.catalog.checks import SqlChecks
 from tidegate.catalog.deletions import SqlDeletions
 from tidegate.catalog.engine import Database, compiled
+from tidegate.catalog.exporting import SqlExports
 from tidegate.catalog.importing import SqlImports
 from tidegate.catalog.metadefs import SqlMetadefs
 from tidegate.catalog.query import image_page, unknown_marker
@@ -46,7 +48,9 @@ ONE_IMAGE = {admin: compiled(one_image(admin=admin)) for admin in (True, False)}
 _ANY_IMAGE = {admin: compiled(one_image(admin=admin, gone=True)) for admin in (True, False)}
 
 
-class SqlCatalog(SqlDeletions, SqlChecks, SqlImports, SqlMetadefs, SqlRegistrations, SqlScrubs):
+class SqlCatalog(
+    SqlDeletions, SqlChecks, SqlExports, SqlImports, SqlMetadefs, SqlRegistrations, SqlScrubs
+):
     """See ``catalog.base.Catalog``. One instance is one holder of attempts: it remembers the
     fence of each attempt that it started or took over."""
 
@@ -394,6 +398,7 @@ class SqlCatalog(SqlDeletions, SqlChecks, SqlImports, SqlMetadefs, SqlRegistrati
             ended = await tasks.end(connection, task, event, result, message, keep)
             await importing.settle(connection, ended, event)
             await registering.settle(connection, ended)
+            await exporting.settle(connection, ended, event)
             return ended
 
     async def purge_tasks(self) -> int:

@@ -12,6 +12,8 @@ its row keeps a copy of them as JSON, so that to read an image is to read one ro
 ``tick`` seconds on the clock of leases. ``tombstones`` are the ids of purged images, never used
 again.
 
+``exports`` has a row for each key of a store that a task is exporting to, or left behind.
+
 What a namespace of metadata definitions holds is in one table, whatever its kind.
 """
 
@@ -249,6 +251,20 @@ tasks = Table(
     Index(None, "owner", "created_at"),
     Index(None, "image_id"),
     Index(None, "status", "lease_until"),
+)
+
+exports = Table(
+    "exports",
+    metadata,
+    Column("store", String(64), primary_key=True),
+    Column("key", String(255), primary_key=True),
+    Column("task_id", String(36), nullable=False),
+    Column("upload_id", Text),
+    Column("sent_size", BigInteger),
+    Column("sent_digests", JSON),
+    Column("sent_crc64nvme", String(20)),
+    Column("created_at", BigInteger, nullable=False),
+    Index(None, "task_id"),
 )
 
 namespaces = Table(

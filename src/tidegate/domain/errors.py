@@ -23,6 +23,8 @@ The tree (an answer is looked up by the nearest ancestor, in ``api/errors.py``):
     ├── ClientGone              the client broke its own request body
     │   └── ClientStalled       … by sending nothing, or next to nothing, for too long
     ├── SourceBroke             what is copied from elsewhere broke off, or changed
+    ├── TargetBroke             where an image is exported to broke off
+    │   └── TargetRefused       … and says that it always will
     ├── Busy                    too much at once: come again (never after data was taken)
     ├── Draining                this worker is stopping
     ├── CatalogDown             the catalog cannot be reached, or is locked
@@ -150,6 +152,14 @@ class ClientStalled(ClientGone):
 
 
 class SourceBroke(TidegateError):
+    pass
+
+
+class TargetBroke(TidegateError):
+    pass
+
+
+class TargetRefused(TargetBroke):
     pass
 
 

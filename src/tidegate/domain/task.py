@@ -35,6 +35,7 @@ TASK_TRANSITIONS: dict[TaskEvent, tuple[frozenset[TaskStatus], TaskStatus]] = {
 class TaskType(StrEnum):
     IMPORT = "import"
     CLONE = "clone"  # ours
+    EXPORT = "export"
     API_IMAGE_IMPORT = "api_image_import"
     LOCATION_IMPORT = "location_import"
     COPY_FROM = "copy_from"  # API v1's; Glance has no task for it

@@ -4,7 +4,7 @@ An image appears whole, in one transaction, or not at all; to be stopped or kill
 costs only the reading of one object. An object that an image points to already is left alone.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import uuid4
 
@@ -45,11 +45,15 @@ class Adopted:
 
 
 class Adopting:
+    """``exports`` are folders of stores, each ``"<store id>/<folder>"``, that are left alone
+    unless their objects are named."""
+
     def __init__(
         self,
         catalog: Catalog,
         stores: Mapping[str, Store],
         *,
+        exports: Collection[str] = (),
         algorithms: Sequence[str],
         max_size: int,
         arena: Arena,
@@ -57,15 +61,17 @@ class Adopting:
     ) -> None:
         self._catalog = catalog
         self._stores = stores
+        self._exports = exports
         self._algorithms = algorithms
         self._max_size = max_size
         self._arena = arena
         self._digests = digests
 
     async def keys(self, store_id: str, prefix: str) -> AsyncIterator[str]:
-        """Every object of the store whose key begins so. Invalid, StoreError."""
+        """Every object of the store whose key begins so, but for exports. Invalid, StoreError."""
         async for entry in self._store(store_id).keys(prefix):
-            yield entry.key
+            if f"{store_id}/{entry.key.rpartition('/')[0]}" not in self._exports:
+                yield entry.key
 
     async def adopt(
         self, store_id: str, key: str, terms: Terms, *, dry_run: bool = False

@@ -11,21 +11,20 @@ from functools import partial
 from typing import Any
 from uuid import uuid4
 
-from tidegate.catalog.base import Catalog, Viewer
-from tidegate.domain.errors import Busy, Conflict
+from tidegate.catalog.base import Catalog
+from tidegate.domain.errors import Busy
 from tidegate.domain.expected import expected_of
 from tidegate.domain.image import Image
 from tidegate.domain.policy import Caller, Policy
-from tidegate.domain.status import Status
 from tidegate.domain.task import Task, TaskType
 from tidegate.services.filling import Filling, Incoming, new_image
 from tidegate.services.images import Images
+from tidegate.services.sources import source_of
 from tidegate.services.tasks import Holding, Tasks, Work
-from tidegate.services.watching import Cut, Watch, deactivated
+from tidegate.services.watching import Cut, Watch
 from tidegate.stores.base import Store
 from tidegate.transfer.fetching import fetching_from_one_of
 
-_RULES = ("get_image", "download_image")
 _COPIED = ("name", "disk_format", "container_format", "min_disk", "min_ram")
 
 
@@ -78,15 +77,8 @@ class Cloning:
         return await self._filling.make(holding, properties, partial(self._data, caller, given))
 
     async def _source(self, caller: Caller, given: Mapping[str, Any]) -> Image:
-        """The image to be cloned, if that may be done now. NotFound, Forbidden, Conflict."""
-        image = await self._catalog.get_image(str(given["image_id"]), Viewer.of(caller))
-        for rule in _RULES:
-            self._policy.require(caller, rule, image)
-        if image.status is Status.DEACTIVATED:
-            raise deactivated()
-        if image.status is not Status.ACTIVE or not image.locations:
-            raise Conflict("Only images with status active, and with data, can be cloned.")
-        return image
+        image_id = str(given["image_id"])
+        return await source_of(self._catalog, self._policy, caller, image_id, done="cloned")
 
     def _properties(
         self, caller: Caller, source: Image, given: Mapping[str, Any]

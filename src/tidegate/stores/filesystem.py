@@ -38,7 +38,7 @@ from tidegate.stores.threads import FULL, run_through, write_at
 T = TypeVar("T")
 
 _LIMITS = Limits(min_part=1, max_part=2**40, max_object=2**62, parts=2**31)
-_PIECE = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_PIECE = re.compile(r"(?=.{1,64}$)[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _UNFINISHED = ".unfinished"
 _THREADS = 8
 _PAGE = 1000

@@ -35,8 +35,9 @@ class Sending:
 
     ``run`` reads the source to its end; ``finish`` makes the object. A body that fits one part
     is held and becomes one PutObject in ``finish``, so nothing reaches the store before the
-    caller has verified it. Leaving the context releases the memory; ending what was begun at the
-    store is the caller's, who knows ``upload_id`` and ``finishing``.
+    caller has verified it; not if it must be ``in_parts``, where the key may be another's by the
+    time that a late request is carried out. Leaving the context releases the memory; ending what
+    was begun at the store is the caller's, who knows ``upload_id`` and ``finishing``.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Sending:
         max_size: int,
         expected_size: int | None,
         began: Callable[[str], Awaitable[None]],
+        in_parts: bool = False,
     ) -> None:
         self._source = source
         self._store = store
@@ -63,6 +65,7 @@ class Sending:
         self._max_size = max_size
         self._expected_size = expected_size
         self._began = began
+        self._in_parts = in_parts
         self._inspection: Inspection | None = None
         self._held: Reservation | None = None
         self._only_part: Part | None = None
@@ -120,11 +123,11 @@ class Sending:
             reservation = await self._arena.reserve(size)
             self._reservations.add(reservation)
             part, ended = await self._fill(reservation, size)
-            if ended and self._writing is None:
+            if ended and self._writing is None and not self._in_parts:
                 self._only_part = part
                 self._parts = 1
                 return
-            if part.size > 0:
+            if part.size > 0 or self._writing is None:
                 if self._writing is None:
                     await self._begin()
                 group.create_task(self._put(part, reservation))

@@ -106,6 +106,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         cache={"enabled": True, "path": str(folder / "cache")},
         fetch={"allow": ["127.0.0.1"]},
         locations={"show": True},
+        export={"stores": ["cold/exports"]},
         **{"import.regions": {"here": found.url}},
     )
     with found:

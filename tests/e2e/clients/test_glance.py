@@ -424,6 +424,17 @@ def test_task_create_show_and_list(glance: Glance, gate: Gate, origin: str) -> N
     assert [made["id"], "import", "success"] in [row[:3] for row in rows]
 
 
+def test_task_create_of_an_export(glance: Glance, gate: Gate) -> None:
+    image_id = gate.active()
+    given = {"image_id": image_id, "store": "cold", "key": f"exports/{image_id}.raw"}
+    made = glance.fields("task-create", "--type", "export", "--input", json.dumps(given))
+    wait_for(
+        lambda: glance.fields("task-show", made["id"])["status"] == "success", "the task to end"
+    )
+    rows = glance.rows("task-list", "--type", "export")
+    assert [made["id"], "export", "success"] in [row[:3] for row in rows]
+
+
 def test_image_tasks(glance: Glance, gate: Gate, origin: str) -> None:
     image_id = gate.create()
     glance.run("image-import", image_id, "--import-method", "web-download", "--uri", origin)

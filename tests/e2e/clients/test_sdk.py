@@ -346,6 +346,16 @@ def test_tasks(sdk: Any, origin: str) -> None:
     assert task.id in {one.id for one in sdk.tasks(type="import", status="success")}
 
 
+def test_an_export(sdk: Any, gate: Gate) -> None:
+    image_id = gate.active()
+    given = {"image_id": image_id, "store": "cold", "key": f"exports/{image_id}.img"}
+    task = sdk.create_task(type="export", input=given)
+    task = sdk.wait_for_task(task, interval=0.1, wait=20)
+    assert (task.status, task.result["checksum"]) == ("success", MD5)
+    assert task.result["location"].endswith(f"/cold/exports/{image_id}.img")
+    assert task.id in {one.id for one in sdk.tasks(type="export", status="success")}
+
+
 def test_image_tasks(sdk: Any, gate: Gate, origin: str) -> None:
     image = sdk.get_image(gate.create())
     sdk.import_image(image, method="web-download", uri=f"{origin}.not")

@@ -48,7 +48,7 @@ _TASKS_QUERY = {
     **_PAGE,
     "sort_key": {"type": "string", "enum": ["id", "type", "status", "created_at", "updated_at"]},
     "status": {"type": "string", "enum": [status.value for status in TaskStatus]},
-    "type": {"type": "string", "enum": ["import", "clone"]},
+    "type": {"type": "string", "enum": ["import", "clone", "export"]},
 }
 _COMING = {
     **dict.fromkeys(("Content-MD5", "Repr-Digest", "Content-Digest", "x-image-meta-store"), STRING),
@@ -128,8 +128,8 @@ def _services() -> Iterator[Operation]:
                 NOTHING, 204, refuses=(502,))  # fmt: skip
     yield call("GET", "/v2/tasks", "List tasks", shown("Tasks"), query=_TASKS_QUERY,
                 refuses=(404,))  # fmt: skip
-    yield call("POST", "/v2/tasks", "Create an import task", shown("Task", "Location"), 201,
-                body={JSON: ref("NewTask")}, refuses=(404, 502))  # fmt: skip
+    yield call("POST", "/v2/tasks", "Import, clone or export an image", shown("Task", "Location"),
+                201, body={JSON: ref("NewTask")}, refuses=(404, 502))  # fmt: skip
     yield call("GET", "/v2/tasks/{task_id}", "Show a task", shown("Task"))
     yield Operation(method="DELETE", path="/v2/tasks/{task_id}",
                     summary="Always refused: tasks go by themselves", answers={},

@@ -6,7 +6,7 @@ from aiohttp import web
 
 from tidegate.api.errors import render
 from tidegate.api.formats import check_formats
-from tidegate.api.keys import CALLER, CLONING, IMPORTS, REQUEST_ID, TASKS
+from tidegate.api.keys import CALLER, CLONING, EXPORTING, IMPORTS, REQUEST_ID, TASKS
 from tidegate.api.links import base_url
 from tidegate.api.reading import read_json, refuse_body
 from tidegate.api.v2 import images, listing
@@ -14,6 +14,7 @@ from tidegate.api.v2.task_schemas import check_task
 from tidegate.api.v2.views import precise_time, respond, time_of
 from tidegate.catalog.base import TaskQuery, Viewer
 from tidegate.domain.errors import Invalid
+from tidegate.domain.export import target_of
 from tidegate.domain.image import UUID
 from tidegate.domain.task import Task, TaskStatus, TaskType
 
@@ -22,8 +23,10 @@ _SORT_KEYS = frozenset({
     "request_id", "user_id",
 })  # fmt: skip
 _FILTERS = _SORT_KEYS | {"message"}
-_MADE = frozenset({TaskType.IMPORT, TaskType.CLONE})
+_MADE = frozenset({TaskType.IMPORT, TaskType.CLONE, TaskType.EXPORT})
 """The types of tasks that are made, and looked for, by these calls."""
+
+_OF_AN_IMAGE = frozenset({TaskType.CLONE, TaskType.EXPORT})
 
 _NOT_DELETED = (
     "This operation is currently not permitted on Glance Tasks. They are auto deleted after "
@@ -36,10 +39,13 @@ async def create_task(request: web.Request) -> web.Response:
     request.app[TASKS].require_access(caller)
     kind, given = _new_task(await read_json(request))
     check_formats(request, given.get("image_properties") or {})
-    if kind is TaskType.CLONE:
-        add = request.app[CLONING].add_clone
-    else:
-        add = request.app[IMPORTS].add_import
+    match kind:
+        case TaskType.CLONE:
+            add = request.app[CLONING].add_clone
+        case TaskType.EXPORT:
+            add = request.app[EXPORTING].add_export
+        case _:
+            add = request.app[IMPORTS].add_import
     task = await add(caller, given, request_id=request[REQUEST_ID])
     location = f"{base_url(request)}/v2/tasks/{task.id}"
     return respond(_view(task), status=201, headers={"Location": location})
@@ -90,15 +96,16 @@ def _new_task(body: Any) -> tuple[TaskType, dict[str, Any]]:
     check_task(body)
     if body["type"] not in _MADE:
         raise Invalid(f"A task of type {body['type']} cannot be made by this call.")
-    given: dict[str, Any] = body["input"] or {}
+    kind, given = TaskType(body["type"]), body["input"] or {}
+    if kind in _OF_AN_IMAGE and not _is_id(given.get("image_id")):
+        raise Invalid(f"Input does not contain 'image_id' field, the id of the image to {kind}.")
+    if kind is TaskType.EXPORT:
+        target_of(given)
     properties = given.get("image_properties")
     if properties is not None:
         if isinstance(properties, dict) and "id" in properties:
             raise Invalid("image_properties: the image's id is chosen by the server.")
         images.new_image(properties)
-    kind = TaskType(body["type"])
-    if kind is TaskType.CLONE and not _is_id(given.get("image_id")):
-        raise Invalid("Input does not contain 'image_id' field, the id of the image to clone.")
     return kind, given
 
 

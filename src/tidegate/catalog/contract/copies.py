@@ -14,7 +14,7 @@ class Adoptions(Protocol):
 
     async def adopt(self, image: Image) -> None:
         """Insert an active image with its one location. Conflict: a live image has that, an
-        upload writes it, or it is to be removed."""
+        upload or an export writes it, or it is to be removed."""
 
 
 class Scrubs(Protocol):
