@@ -247,6 +247,7 @@ async def gateway(
             stores,
             policy,
             app[keys.IMAGES],
+            attempts,
             filling,
             tasks,
             downloads.watch,

@@ -25,13 +25,14 @@ from tidegate.domain.errors import (
     ClientGone,
     Draining,
     Invalid,
+    NotCopied,
     SizeMismatch,
     StoreReadOnly,
     TidegateError,
     TooLarge,
     first_failure,
 )
-from tidegate.domain.expected import Expected, verify
+from tidegate.domain.expected import Expected, digests_of, verify
 from tidegate.domain.image import Image
 from tidegate.domain.quota import Allowance
 from tidegate.domain.status import Event
@@ -45,6 +46,7 @@ from tidegate.settings import ImageFormat, Quotas
 from tidegate.settings import Uploads as UploadSettings
 from tidegate.stores.base import Store
 from tidegate.telemetry import log
+from tidegate.transfer.copying import Copying, Original
 from tidegate.transfer.digest import DigestPool
 from tidegate.transfer.inspect import Inspection
 from tidegate.transfer.memory import Arena
@@ -69,6 +71,7 @@ class _Running:
     """An attempt, and what is asked of it: as ``Attempts.bring`` has it."""
 
     upload: Upload
+    source: Source | Original
     moving: Moving
     expected: Expected
     becomes: str | None
@@ -143,7 +146,7 @@ class Attempts:
     async def bring(
         self,
         upload: Upload,
-        source: Source,
+        source: Source | Original,
         expected: Expected,
         *,
         start: Start,
@@ -155,14 +158,16 @@ class Attempts:
     ) -> Image:
         """Begin an attempt by ``start``, within what ``owner`` may hold, and bring it to its end:
         what it is for, or else the event ``broken``; ``stopped``: with this server.
-        ``becomes`` is the disk_format that the data was converted to.
+        ``becomes`` is the disk_format that the data was converted to. An original is copied by
+        its store, or not at all: NotCopied, upon which it ends as if this server had stopped.
 
-        BadTransition, Invalid, TooLarge before the claim; ClientGone, SizeMismatch,
+        BadTransition, Invalid, TooLarge before the claim; ClientGone, SourceBroke, SizeMismatch,
         DigestMismatch, TooLarge, WrongFormat, UnsafeFormat, StoreError, Gone after.
         """
         allowance = await self._projects.of(owner)
         running = _Running(
             upload=upload,
+            source=source,
             moving=self._moving(upload, source, expected, allowance),
             expected=expected,
             becomes=becomes,
@@ -185,9 +190,13 @@ class Attempts:
             self._count(-1)
 
     def _moving(
-        self, upload: Upload, source: Source, expected: Expected, allowance: Allowance
+        self, upload: Upload, source: Source | Original, expected: Expected, allowance: Allowance
     ) -> Moving:
         store, size = self._store(upload.store), upload.expected_size
+        began = partial(self._catalog.upload_began, upload.id)
+        in_flight = self._settings.part_concurrency
+        if isinstance(source, Original):
+            return Copying(source, store, upload.key, in_flight=in_flight, began=began)
         cut = plan(
             size,
             framed=expected.length is not None,
@@ -206,10 +215,10 @@ class Attempts:
             plan=cut,
             arena=self._arena,
             digests=self._digests.open(self._algorithms(expected)),
-            in_flight=self._settings.part_concurrency,
+            in_flight=in_flight,
             max_size=self._settings.max_image_size,
             expected_size=expected.size,
-            began=partial(self._catalog.upload_began, upload.id),
+            began=began,
         )
 
     def _count(self, change: int) -> None:
@@ -249,10 +258,28 @@ class Attempts:
         inspected = self._settings.check_format and image.container_format == "bare"
         return Inspection(str(image.disk_format), self._formats) if inspected else None
 
-    def _inspection(self, upload: Upload, image: Image, becomes: str | None) -> Inspection | None:
+    def known(self, image: Image) -> Sent | None:
+        """All that sending the image's data would find out of it, where the catalog knows that."""
+        digests, inspected = digests_of(image), self.inspection(image) is not None
+        if (
+            image.size is None
+            or image.crc64nvme is None
+            or not digests.keys() >= set(self._settings.digests)
+            or (inspected and image.virtual_size is None)
+        ):
+            return None
+        inside = image.virtual_size if inspected else None
+        return Sent(image.size, digests, image.crc64nvme, virtual_size=inside)
+
+    def _inspection(self, running: _Running, image: Image) -> Inspection | None:
+        source, becomes = running.source, running.becomes
+        if isinstance(source, Original):
+            if source.formats != (image.disk_format, image.container_format):
+                raise NotCopied(running.upload.store, "the image has other formats by now")
+            return None
         if becomes is not None:
             return Inspection(becomes, self._formats.model_copy(update={"require_match": True}))
-        return None if upload.purpose is Purpose.STAGE else self.inspection(image)
+        return None if running.upload.purpose is Purpose.STAGE else self.inspection(image)
 
     def _algorithms(self, expected: Expected) -> list[str]:
         return sorted({*self._settings.digests, *expected.digests})
@@ -294,7 +321,7 @@ class Attempts:
         if expected.size is not None and expected.length not in (None, expected.size):
             assert expected.length is not None
             raise SizeMismatch(expected.size, expected.length)
-        inspection = self._inspection(upload, image, running.becomes)
+        inspection = self._inspection(running, image)
         sent = await moving.run(inspection)
         moving.step = "verify"
         verify(sent, expected)
@@ -344,15 +371,15 @@ class Attempts:
         """Leave nothing of the attempt; what cannot be done now is the janitor's. Gives what to
         raise."""
         upload, moving, request_id = running.upload, running.moving, running.request_id
-        stopped = isinstance(error, asyncio.CancelledError)
         failure = failure_of(error, moving.step, request_id)
+        again = isinstance(error, asyncio.CancelledError | NotCopied)
         # where the publishing itself is in doubt, whoever reads the catalog next decides
         if not (isinstance(error, CatalogDown) and moving.step == "publish"):
             try:
                 await self._removals.give_up(
                     upload,
                     failure,
-                    running.stopped if stopped else running.broken,
+                    running.stopped if again else running.broken,
                     upload_id=moving.upload_id,
                     completing=moving.finishing,
                     received=moving.received,
@@ -360,12 +387,14 @@ class Attempts:
             except BadTransition as lost:
                 failure = failure_of(lost, moving.step, request_id)
                 # a stop that came just after the publishing is still a stop
-                if not stopped:
+                if not isinstance(error, asyncio.CancelledError):
                     error = lost
             except TidegateError as late:
                 log.warning("upload left to the janitor", image=upload.image_id, error=late.message)
         telemetry.UPLOADS.labels(failure.reason).inc()
-        report = log.info if isinstance(error, ClientGone | BadTransition) else log.error
+        report = (
+            log.info if isinstance(error, ClientGone | BadTransition | NotCopied) else log.error
+        )
         report("upload broke", image=upload.image_id, store=upload.store, reason=failure.reason,
                where=failure.where, bytes=moving.received, request_id=failure.request_id,
                error=failure.message)  # fmt: skip
