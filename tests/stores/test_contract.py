@@ -495,6 +495,17 @@ async def test_a_copy_outlives_its_source(store: Store) -> None:
 
 
 @copiers
+async def test_a_source_outlives_a_copy_that_is_given_up(store: Store) -> None:
+    data, where = pattern(17 * MIB + 11), key()
+    source = await multipart(store, data)
+    writing = await store.begin(where)
+    await writing.copy_part(1, source, 0, 9 * MIB, etag=None)
+    await store.abort(where, writing.upload_id)
+    assert await read_all(store, source) == data
+    assert await objects(store) == {source: len(data)}
+
+
+@copiers
 async def test_a_source_of_another_version_is_not_copied(store: Store) -> None:
     source, where = await by_put(store, pattern(1000)), key()
     writing = await store.begin(where)

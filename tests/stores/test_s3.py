@@ -545,6 +545,7 @@ async def test_parts_are_copied_whatever_sent_ones_carry(
             crc = await writing.copy_part(number, source, start, stop, etag=etag)
             assert (crc is not None) is (checksum == "crc64nvme")
         await writing.complete(len(data), crc64nvme(data))
+        await store.delete(source)
         assert await read_all(store, where) == data
 
 
