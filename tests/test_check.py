@@ -13,7 +13,7 @@ from tests.stores.test_contract import s3_settings
 from tidegate import check
 from tidegate.check import probe_all
 from tidegate.cli import main
-from tidegate.domain.errors import ObjectMissing, StoreBroke, StoreDown
+from tidegate.domain.errors import NotCopied, ObjectMissing, StoreBroke, StoreDown
 from tidegate.seaweedfs import SeaweedFS
 from tidegate.settings import FilesystemStore, HttpStore, S3Store, Settings
 from tidegate.stores import s3
@@ -28,7 +28,12 @@ REQUIRED = [
     "ranges",
     "deletes",
 ]
-OPTIONAL = ["verifies parts on arrival", "pins a version (If-Match)", "whole-object CRC-64/NVME"]
+OPTIONAL = [
+    "verifies parts on arrival",
+    "pins a version (If-Match)",
+    "whole-object CRC-64/NVME",
+    "copies its own objects",
+]
 
 
 def settings(*stores: FilesystemStore | HttpStore | S3Store) -> Settings:
@@ -56,6 +61,7 @@ async def test_moto_verifies_nothing_and_is_usable(moto: str) -> None:
     assert probe.usable
     assert [probe.results[name] for name in REQUIRED] == ["yes"] * len(REQUIRED)
     assert probe.results["verifies parts on arrival"] == "no: damaged bytes were accepted"
+    assert "another version was copied" in probe.results["copies its own objects"]
 
 
 async def test_a_folder_is_usable_and_left_empty(tmp_path: Path) -> None:
@@ -110,6 +116,23 @@ async def test_what_is_needed_and_missing_is_named_and_unusable(
     (probe,) = await probe_all(Settings())
     assert not probe.usable
     assert probe.results[lacks] == "no: it answered 501"
+
+
+async def test_a_store_that_does_not_copy_is_usable(faulty: FaultyStore) -> None:
+    faulty.fail("copy_part", NotCopied("memory", "it does not copy: it answered 501"))
+    (probe,) = await probe_all(Settings())
+    assert probe.usable
+    assert probe.results["copies its own objects"] == "no: it does not copy: it answered 501"
+    assert await objects(faulty) == {}
+    assert await unfinished(faulty) == []
+
+
+async def test_a_store_that_is_not_to_copy_is_not_asked(seaweedfs: SeaweedFS) -> None:
+    one = s3_settings(
+        seaweedfs.endpoint, seaweedfs.access_key, seaweedfs.secret_key, copy_parts=False
+    )
+    (probe,) = await probe_all(settings(one))
+    assert probe.results["copies its own objects"] == "no: copy_parts is off"
 
 
 async def test_a_store_that_cannot_delete_is_told_and_the_rest_is_tried(

@@ -252,6 +252,7 @@ async def gateway(
             stores,
             policy,
             app[keys.IMAGES],
+            attempts,
             filling,
             tasks,
             downloads.watch,

@@ -67,6 +67,7 @@ async def _probe(store: Store, probe: Probe) -> None:
         ("verifies parts on arrival", _part_checksum),
         ("pins a version (If-Match)", _pin),
         ("whole-object CRC-64/NVME", _object_checksum),
+        ("copies its own objects", _copy),
     ]
     undeleted = ""
     for needed, trials in ((True, required), (False, optional)):
@@ -147,6 +148,36 @@ async def _object_checksum(store: Store, key: str, data: bytes) -> str:
     await store.put(key, _part(data[:1000]))
     same = (await store.look(key)).crc64nvme == crc64nvme(data[:1000])
     return "yes" if same else "no: it keeps none"
+
+
+async def _copy(store: Store, key: str, data: bytes) -> str:
+    if not store.can.copy:
+        return "no: copy_parts is off"
+    source = f"{key}0"
+    try:
+        await store.put(source, _part(data))
+        return await _copied(store, source, key, data)
+    finally:
+        await store.delete(source)
+
+
+async def _copied(store: Store, source: str, key: str, data: bytes) -> str:
+    etag = (await store.look(source)).etag
+    writing = await store.begin(key)
+    try:
+        try:
+            await writing.copy_part(1, source, 0, 10, etag='"another"')
+        except ObjectChanged:
+            pass
+        else:
+            return "no: another version was copied; set copy_parts to false"
+        await writing.copy_part(1, source, 10, 1010, etag=etag)
+        await writing.complete(1000, crc64nvme(data[10:1010]))
+    except StoreError:
+        await store.abort(key, writing.upload_id)
+        raise
+    same = await _read(store, key) == data[10:1010]
+    return "yes" if same else "no: other bytes came back; set copy_parts to false"
 
 
 def _part(data: bytes, *, number: int = 1, offset: int = 0) -> Part:

@@ -329,6 +329,7 @@ class S3Store(Branch):
     addressing: Literal["path", "virtual", "auto"] = "path"
     create_bucket: bool = False
     part_checksum: Literal["crc64nvme", "crc32c", "md5", "none"] = "crc64nvme"
+    copy_parts: bool = True
     timeout: Duration = 60.0
     connect_timeout: Duration = 5.0
     attempts: int = Field(default=4, ge=1)

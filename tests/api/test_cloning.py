@@ -13,6 +13,9 @@ from tests.kit.server import until
 from tests.kit.sources import pattern
 from tests.kit.stores import FaultyStore, objects, unfinished
 
+from tidegate import telemetry
+from tidegate.domain.errors import NotCopied
+
 BODY = pattern(300_000)
 BIG = pattern(40 * 2**20)
 
@@ -62,6 +65,32 @@ async def test_a_clone_is_an_active_image_of_its_own(
     assert len(await objects(store)) == 1
     answer = await gate.ask("GET", f"/v2/images/{image['id']}/file")
     assert (answer.status, answer.body) == (200, data)
+
+
+async def test_no_byte_of_what_the_store_copies_passes_the_gateway(
+    gate: Gateway, store: FaultyStore
+) -> None:
+    source_id = await gate.active(BIG)
+    before = telemetry.BYTES_IN._value.get()
+    assert (await cloned(gate, source_id))["status"] == "success"
+    assert telemetry.BYTES_IN._value.get() == before
+    assert store.read_ranges == []
+    assert store.calls.count("put") + store.calls.count("put_part") == 3  # the source's parts
+
+
+async def test_a_store_that_does_not_copy_after_all_has_the_bytes_sent(
+    gate: Gateway, store: FaultyStore
+) -> None:
+    source_id = await gate.active(BODY)
+    store.fail("copy_part", NotCopied("memory", "it does not copy"))
+    task = await cloned(gate, source_id)
+    assert task["status"] == "success", task["message"]
+    image_id = task["result"]["image_id"]
+    assert (await gate.ask("GET", f"/v2/images/{image_id}/file")).body == BODY
+    uploads = (await gate.ask("GET", f"/v2/images/{image_id}/uploads")).json["uploads"]
+    reasons = [one["failure"]["reason"] if one["failure"] else None for one in uploads]
+    assert sorted(reasons, key=str) == [None, "not_copied"]
+    assert await unfinished(store) == []
 
 
 async def test_it_may_be_told_to_be_other_than_its_source(gate: Gateway) -> None:
@@ -187,7 +216,7 @@ async def test_a_clone_is_queued_and_saving_before_it_is_active(
         begun.set()
         await go_on.wait()
 
-    store.before["put_part"] = hold
+    store.before["copy_part"] = hold
     cloning = asyncio.ensure_future(cloned(gate, image_id))
     await begun.wait()
     (task,) = (await gate.ask("GET", "/v2/tasks")).json["tasks"]

@@ -55,6 +55,7 @@ def test_only_what_may_pass_by_itself_is_answered_503(kind: type[e.TidegateError
         (e.BadPart, 502), (e.ObjectMissing, 502), (e.ObjectChanged, 502), (e.StoreDown, 503),
         (e.CatalogDown, 503), (e.SourceBroke, 502), (e.IdentityDown, 503), (e.WrongFormat, 415),
         (e.UnsafeFormat, 415), (e.TargetBroke, 502), (e.TargetRefused, 502),
+        (e.NotCopied, 502), (e.CallMissing, 502), (e.UploadMissing, 502),
     ],
 )  # fmt: skip
 def test_what_is_answered(kind: type[e.TidegateError], status: int) -> None:

@@ -1,12 +1,14 @@
-"""Kill -9 and stop at random moments while images are copied from elsewhere, staged and imported;
-then see that every task came to an end by legal steps, and that nothing is left of what failed.
+"""Kill -9 and stop at random moments while images are copied from elsewhere, cloned, staged and
+imported; then see that every task came to an end by legal steps, and that nothing is left of what
+failed.
 
     python -m tests.e2e.task_kills --count 50 [--seed N] [--what worker|server|stop|all]
 
 A gateway of two workers on SeaweedFS and SQLite copies by API v1's copy-from, by import tasks and
-by the Import API into two stores, from sources of all kinds. Some kills later (one to three) its
-clients pause, and it must come to rest. Exits with 1 and the details otherwise; the folder is then
-kept.
+by the Import API into two stores, from sources of all kinds, and clones images: those in the store
+that takes the clones are copied there, those in the other one are sent. Some kills later (one to
+three) its clients pause, and it must come to rest. Exits with 1 and the details otherwise; the
+folder is then kept.
 """
 
 import argparse
@@ -76,6 +78,8 @@ class Copy:
     answered: bool = False
     status: str = ""
     image_status: str = ""
+    made: str | None = None
+    """The image that a task made, once it is known to be there."""
 
 
 @dataclass
@@ -133,6 +137,7 @@ class Harness:
         self._rng = random.Random(options.seed)
         self._report = Report()
         self._copies: list[Copy] = []
+        self._originals: dict[str, Source] = {}
         self._open = asyncio.Event()
         self._up = asyncio.Event()
         self._up.set()
@@ -157,6 +162,7 @@ class Harness:
             self._session = await stack.enter_async_context(
                 client(timeout=aiohttp.ClientTimeout(total=30))
             )
+            await self._fill_originals()
             stack.push_async_callback(
                 _end, [asyncio.ensure_future(self._client()) for _ in range(options.clients)]
             )
@@ -180,6 +186,22 @@ class Harness:
             serving(data[6 * MIB + 7], kind=_Short, length=7 * MIB, etag=None),
             serving(b"", kind=_Missing, status=500),
         ]
+
+    async def _fill_originals(self) -> None:
+        """The images that are cloned: some in each store."""
+        for source in (self._sources[0], self._sources[2]):
+            for store in ("main", "other"):
+                image, headers = self._new_id(), {"Content-Type": DATA, "x-image-meta-store": store}
+                body = {"id": image, "disk_format": "raw", "container_format": "bare"}
+                code, _ = await self._ask("POST", "/v2/images", json=body)
+                assert code == 201, code
+                path, data = f"/v2/images/{image}/file", io.BytesIO(source.data)
+                code, _ = await self._ask("PUT", path, data=data, headers=headers)
+                assert code == 204, code
+                self._originals[image] = source
+
+    def _new_id(self) -> str:
+        return str(UUID(int=self._rng.getrandbits(128), version=4))
 
     async def _round(self) -> None:
         report = self._report
@@ -239,16 +261,18 @@ class Harness:
 
     async def _something(self) -> None:
         source = self._rng.choice(self._sources)
-        kind = self._rng.choice(("copy", "import", *IMPORT_API))
+        kind = self._rng.choice(("copy", "import", "clone", *IMPORT_API))
         if kind == "copy":
             await self._copy_from(source)
         elif kind == "import":
             await self._import(source)
+        elif kind == "clone":
+            await self._clone(self._rng.choice(list(self._originals)))
         else:
             await self._import_by_api(kind, source)
 
     async def _copy_from(self, source: Source) -> None:
-        image = str(UUID(int=self._rng.getrandbits(128), version=4))
+        image = self._new_id()
         copy = Copy("copy", source, image=image)
         self._copies.append(copy)
         meta = {"id": image, "disk_format": "raw", "container_format": "bare"}
@@ -270,9 +294,18 @@ class Harness:
         elif code:
             self._report.violations.append(f"an import was answered {code}")
 
+    async def _clone(self, original: str) -> None:
+        given = {"image_id": original}
+        code, task = await self._ask("POST", "/v2/tasks", json={"type": "clone", "input": given})
+        if code == 201:
+            source = self._originals[original]
+            self._copies.append(Copy("clone", source, task=task["id"], answered=True))
+        elif code:
+            self._report.violations.append(f"a clone was answered {code}")
+
     async def _import_by_api(self, kind: str, source: Source) -> None:
         """Into an image that is filled or staged before, if need be."""
-        image = str(UUID(int=self._rng.getrandbits(128), version=4))
+        image = self._new_id()
         copy = Copy(kind, source, image=image)
         self._copies.append(copy)
         body = {"id": image, "disk_format": "raw", "container_format": "bare"}
@@ -368,7 +401,7 @@ class Harness:
         if self._busy or not await self._see():
             return ["the gateway does not answer"]
         wrong = []
-        wanted: Counter[str] = Counter()
+        wanted = Counter(self._originals.keys())
         for copy in self._copies:
             wrong += await self._judge(copy, wanted)
         found = Counter(_image_of(key) for key in self._bucket.objects())
@@ -416,6 +449,7 @@ class Harness:
             wanted[image_id] += 1
             if not copy.source.good or status != "active":
                 return [f"{name}: its image is {status}"]
+            copy.made = image_id
             if image["size"] != len(copy.source.data) or task["result"] != {"image_id": image_id}:
                 return [f"{name}: its image has {image['size']} bytes"]
             return []
@@ -453,7 +487,7 @@ class Harness:
         return wrong
 
     def _is_of(self, copy: Copy, key: str) -> bool:
-        return copy.image is not None and copy.image == _image_of(key)
+        return _image_of(key) in (copy.image, copy.made)
 
 
 def _image_of(key: str) -> str:

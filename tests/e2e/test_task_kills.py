@@ -43,10 +43,21 @@ COPIES = {
 CLONES = {
     "task_claimed": "success",
     "task_image_made": "success",
+    "before_claim": "success",
+    "after_claim": "failure",
+    "after_create": "failure",
+    "after_create_recorded": "failure",
     "after_part": "failure",
+    "after_verify": "failure",
+    "before_complete": "failure",
+    "after_complete": "success",
     "before_commit": "success",
+    "after_commit": "success",
     "task_done_uncommitted": "success",
 }
+"""Of those that the store copies."""
+
+SENT_CLONES = {"after_claim": "failure", "after_part": "failure", "before_commit": "success"}
 ENDS = ("success", "failure")
 FAILING = ("task_refusing", "task_removing", "task_failing")
 
@@ -170,6 +181,19 @@ async def test_a_server_that_dies_in_a_clone(
     source = await gate.active(BODY)
     task = await dies_of(gate, config, tmp_path, "clone", point, source)
     assert task["status"] == CLONES[point], task["message"]
+    await judge(gate, bucket, "clone", task)
+    assert [bucket.get(key) for key in bucket.of(source)] == [BODY]
+
+
+@pytest.mark.parametrize("point", SENT_CLONES)
+async def test_a_server_that_dies_in_a_clone_that_is_sent(
+    gate: Remote, bucket: Bucket, config: Path, tmp_path: Path, point: str
+) -> None:
+    sending = tmp_path / "sending.toml"
+    sending.write_text(config.read_text() + "copy_parts = false\n")  # its store comes last
+    source = await gate.active(BODY)
+    task = await dies_of(gate, sending, tmp_path, "clone", point, source)
+    assert task["status"] == SENT_CLONES[point], task["message"]
     await judge(gate, bucket, "clone", task)
     assert [bucket.get(key) for key in bucket.of(source)] == [BODY]
 

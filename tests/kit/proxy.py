@@ -63,8 +63,8 @@ class _Rule:
 
 
 class FaultProxy:
-    """Listens while the context is entered. Operations: put, part, create, complete, abort, get,
-    head, delete, list (of objects or of open uploads), bucket, and everything."""
+    """Listens while the context is entered. Operations: put, part, copy, create, complete, abort,
+    get, head, delete, list (of objects or of open uploads), bucket, and everything."""
 
     def __init__(self, target: str) -> None:
         parts = urlsplit(target)
@@ -171,6 +171,8 @@ class FaultProxy:
         head = await reader.readuntil(b"\r\n\r\n")
         method, path = head.split(b" ", 2)[:2]
         operation = operation_of(method.decode(), path.decode())
+        if _header(head, b"x-amz-copy-source") is not None:
+            operation = "copy"
         fault = self._fault_for(operation)
         length = int(_header(head, b"content-length") or 0)
         if fault.reset_request is not None:

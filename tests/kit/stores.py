@@ -23,8 +23,8 @@ Hook = Callable[..., Awaitable[None]]
 
 class FaultyStore:
     """Does as the inner store does, but for the hooks: ``before[call]`` and ``after[call]`` are
-    awaited around a call and may raise, or hang. Calls: put, begin, put_part, complete, look,
-    read, delete, abort, keys (at each object). ``read_ranges`` are what was asked of it."""
+    awaited around a call and may raise, or hang. Calls: put, begin, put_part, copy_part, complete,
+    look, read, delete, abort, keys (at each object). ``read_ranges`` are what was asked of it."""
 
     def __init__(self, inner: Store) -> None:
         self.inner = inner
@@ -115,6 +115,15 @@ class FaultyWriting:
 
     async def put_part(self, part: Part) -> None:
         await self._store.around("put_part", self._inner.put_part, part)
+
+    async def copy_part(
+        self, number: int, source: str, start: int, stop: int, *, etag: str | None
+    ) -> int | None:
+        async def do(*_: object) -> int | None:
+            return await self._inner.copy_part(number, source, start, stop, etag=etag)
+
+        crc: int | None = await self._store.around("copy_part", do, number, source, start, stop)
+        return crc
 
     async def complete(self, size: int, crc64nvme: int | None) -> Stored:
         stored: Stored = await self._store.around("complete", self._inner.complete, size, crc64nvme)

@@ -1,4 +1,5 @@
-"""Bytes from elsewhere: API v1's copy-from and the import task, from sources good and bad."""
+"""Bytes from elsewhere: API v1's copy-from and the import task, from sources good and bad; and
+clones, which the store copies or which are sent."""
 
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, MultipleResults, consumes, multiple, precondition, rule
@@ -91,6 +92,15 @@ class Copying(Ground):
             self.models[work.image] = Model(work.image, status="deleted", seen="deleted")
         return work.image
 
+    @rule(image=Ground.images, target=Ground.images)
+    def clone(self, image: str) -> MultipleResults[str]:
+        work = self._clone(image)
+        if work is None:
+            return multiple()
+        self._ended(work)
+        assert work.image is not None
+        return multiple(work.image)
+
     # crashes
 
     @precondition(lambda self: not self.crashes)
@@ -113,6 +123,16 @@ class Copying(Ground):
         self._crash(reboot)
         source.go_on.set()
         return task
+
+    @precondition(lambda self: not self.crashes)
+    @rule(image=Ground.images, target=imports, reboot=st.booleans())
+    def crash_amid_a_clone(self, image: str, reboot: bool) -> MultipleResults[str]:
+        work = self._clone(image)
+        if work is None:
+            return multiple()
+        self._crash(reboot)
+        self._ended(work)  # or another step could take its source away
+        return multiple(work.id)
 
     # means
 
@@ -141,6 +161,22 @@ class Copying(Ground):
         assert source.reached.wait(20)
         self._wait_for(model.id, "saving")
         return source
+
+    def _clone(self, image: str) -> Work | None:
+        """Ask for a clone, which the image's owner is to have. None: that is refused."""
+        model = self._settled(image)
+        body = {"image_id": image, "image_properties": {"owner": "p1", "name": "cloned"}}
+        reply = self._json("POST", "/v2/tasks", {"type": "clone", "input": body}, caller="admin")
+        if model.status != "active" or not model.locations:
+            refused = {"deleted": 404, "deactivated": 403}
+            assert reply.status == refused.get(model.status, 409), (model, reply)
+            return None
+        assert reply.status == 201, (model, reply)
+        assert model.data is not None
+        self.parts_sent = True
+        task: str = reply.json["id"]
+        self.works[task] = Work(task, model.data, frozenset({"success"}))
+        return self.works[task]
 
     def _import(self, source: Given, *, good: bool) -> str:
         body = import_task(self.world.source.give(source))

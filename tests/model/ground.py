@@ -99,7 +99,8 @@ class Ground(RuleBasedStateMachine):
                 found = stored.pop(key, None)
                 assert found is not None, f"{key} is missing"
                 assert model.data is not None
-                assert (found.size, found.etag) == (len(model.data), model.etag), key
+                assert found.size == len(model.data), key
+                assert found.etag in model.etags, key
         # what is no longer than a part never opens a multipart upload
         unfinished = self.world.unfinished() if self.parts_sent else []
         self.parts_sent = bool(unfinished) or self._busy()

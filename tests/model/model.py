@@ -42,7 +42,7 @@ class Model:
     passing: frozenset[str] = frozenset({"saving"})
     closed_by_admin: bool = False
     digests: tuple[str, str] = ("", "")
-    etag: str = ""
+    etags: frozenset[str] = frozenset()
     visibility: str = "shared"
     members: dict[str, bool] = field(default_factory=dict)
     seen: str = "queued"
@@ -79,7 +79,7 @@ class Model:
     def fill(self, data: bytes, *, own: bool) -> None:
         self.status, self.data, self.was_active = "active", data, True
         self.digests = md5(data), hashlib.sha512(data).hexdigest()
-        self.etag = etag(data)
+        self.etags = etags(data)
         self.locations = [own]
 
     def empty(self, status: str) -> None:
@@ -132,11 +132,13 @@ def md5(data: bytes) -> str:
     return hashlib.md5(data).hexdigest()
 
 
-def etag(data: bytes) -> str:
-    """By which the store calls an object with these bytes, as they were sent to it."""
+def etags(data: bytes) -> frozenset[str]:
+    """By which the store calls an object with these bytes: as they were sent to it, or as it copied
+    them, in one part."""
+    copied = f"{md5(hashlib.md5(data).digest())}-1"
     if len(data) <= PART:
-        return md5(data)
+        return frozenset({md5(data), copied})
     parts = [
         hashlib.md5(memoryview(data)[at : at + PART]).digest() for at in range(0, len(data), PART)
     ]
-    return f"{md5(b''.join(parts))}-{len(parts)}"
+    return frozenset({f"{md5(b''.join(parts))}-{len(parts)}", copied})

@@ -1,7 +1,9 @@
-"""What becomes of a clone whose server died or stopped, or whose source may be read no more."""
+"""What becomes of a clone whose server died or stopped, or whose source may be read no more: copied
+by the store, or sent through here."""
 
 import asyncio
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import uuid4
 
@@ -11,11 +13,12 @@ from tests.kit.sources import Bytes, pattern
 from tests.kit.stores import FaultyStore, objects, read_all, unfinished
 from tests.services.conftest import ADMIN, World
 
-from tidegate.catalog.base import AddLocation, ImageChange, Viewer
+from tidegate.catalog.base import AddLocation, ImageChange, RemoveLocation, Viewer
 from tidegate.catalog.sql import SqlCatalog
 from tidegate.domain.errors import (
     Conflict,
     Forbidden,
+    NotCopied,
     NotFound,
     StoreDown,
     TidegateError,
@@ -67,6 +70,7 @@ class Clones:
     world: World
     source: str = ""
     policy: Policy = field(default_factory=Policy)
+    settings: dict[str, Any] = field(default_factory=dict)
     second: FaultyStore = field(default_factory=lambda: FaultyStore(MemoryStore("second")))
 
     def __post_init__(self) -> None:
@@ -86,10 +90,13 @@ class Clones:
         )
         quotas = Quotas(properties=3)
         images = Images(world.catalog, policy, locations, world.removals, quotas=quotas)
-        uploads = Filling(world.catalog, policy, images, world.uploads(), world.removals)
+        attempts = world.attempts(**self.settings)
+        uploads = world.uploads(attempts)
+        filling = Filling(world.catalog, policy, images, uploads, world.removals)
         return Cloning(
-            world.catalog, stores, policy, images, uploads, self.tasks, self.watch, patience=30
-        )
+            world.catalog, stores, policy, images, attempts, filling, self.tasks, self.watch,
+            patience=30,
+        )  # fmt: skip
 
     async def asked(self, caller: Caller = ADMIN, **properties: Any) -> Task:
         given = {"image_id": self.source, "image_properties": properties}
@@ -114,6 +121,12 @@ class Clones:
         await self.world.catalog.renew_task(task, lease=-1, image_id=image_id)
         return image_id
 
+    @property
+    def inner(self) -> MemoryStore:
+        inner = self.world.store.inner
+        assert isinstance(inner, MemoryStore)
+        return inner
+
     async def deactivate(self) -> None:
         await self.world.catalog.advance(self.source, Event.DEACTIVATE)
 
@@ -128,8 +141,23 @@ class Clones:
         assert await unfinished(self.world.store) == []
 
 
+@pytest.fixture(params=["copied", "sent"])
+async def clones(
+    request: pytest.FixtureRequest, world: World, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Clones]:
+    monkeypatch.setattr(filling, "LOOK_EVERY", 0.01)
+    found = Clones(world, await world.queued())
+    await world.upload(found.source, Bytes(BODY))
+    if request.param == "sent":
+        found.inner.can = replace(found.inner.can, copy=False)
+    yield found
+    calls = world.store.calls
+    assert ("copy_part" not in calls) or request.param == "copied"
+
+
 @pytest.fixture
-async def clones(world: World, monkeypatch: pytest.MonkeyPatch) -> Clones:
+async def copies(world: World, monkeypatch: pytest.MonkeyPatch) -> Clones:
+    """Where the store copies."""
     monkeypatch.setattr(filling, "LOOK_EVERY", 0.01)
     found = Clones(world, await world.queued())
     await world.upload(found.source, Bytes(BODY))
@@ -236,14 +264,14 @@ async def stopped(clones: Clones) -> None:
 
 
 async def sending(clones: Clones) -> None:
-    """Until the clone's bytes are sent, which hangs from then on."""
+    """Until the clone's bytes are sent or copied, which hangs from then on."""
     begun = asyncio.Event()
 
     async def hang(*_: object) -> None:
         begun.set()
         await asyncio.Event().wait()
 
-    clones.world.store.before |= {"put": hang, "put_part": hang}
+    clones.world.store.before |= {"put": hang, "put_part": hang, "copy_part": hang}
     async with asyncio.timeout(20):
         await begun.wait()
 
@@ -302,9 +330,8 @@ async def test_stored_bytes_that_changed_make_no_image(clones: Clones) -> None:
     other = await clones.world.queued()
     await clones.world.upload(other, Bytes(BODY[::-1]))
     keys = {key.split("/")[0]: key for key in await objects(clones.world.store)}
-    inner = clones.world.store.inner
-    assert isinstance(inner, MemoryStore)
-    inner._objects[keys[clones.source]] = inner._objects[keys[other]]
+    objects_of = clones.inner._objects
+    objects_of[keys[clones.source]] = objects_of[keys[other]]
     await clones.asked()
     ended = await clones.perform(await clones.world.take())
     assert (ended.status, "digest" in ended.message) == (TaskStatus.FAILURE, True)
@@ -329,18 +356,148 @@ async def test_of_several_locations_one_of_ours_is_read(clones: Clones) -> None:
 
 async def test_a_location_that_cannot_be_opened_is_followed_by_the_next(clones: Clones) -> None:
     await placed(clones, first=False)
-    clones.world.store.fail("read", StoreDown("memory", "it is not reachable"))
+    for call in ("look", "read"):
+        clones.world.store.fail(call, StoreDown("memory", "it is not reachable"))
     await clones.asked()
     assert (await clones.done()).size == len(BODY)
     assert len(clones.second.read_ranges) == 1
 
 
 async def test_a_source_that_cannot_be_opened_anywhere_leaves_no_image(clones: Clones) -> None:
-    clones.world.store.fail("read", StoreDown("memory", "it is not reachable"))
+    for call in ("look", "read"):
+        clones.world.store.fail(call, StoreDown("memory", "it is not reachable"))
     await clones.asked()
     ended = await clones.perform(await clones.world.take())
     clones.world.store.before.clear()
     await clones.failed(ended, "The source is not reachable.")
+
+
+# copied by the store, and when not
+
+
+def is_sent(clones: Clones) -> bool:
+    """Whether the bytes of the source were read."""
+    return bool(clones.world.store.read_ranges)
+
+
+async def test_bytes_that_the_store_copies_are_not_read(copies: Clones) -> None:
+    await copies.asked()
+    new, source = await copies.done(), await copies.world.image(copies.source)
+    assert not is_sent(copies)
+    for name in ("virtual_size", "crc64nvme", "checksum", "hash_algo", "hash_value", "size"):
+        assert getattr(new, name) == getattr(source, name) is not None, name
+    (upload,) = await copies.world.catalog.uploads_of(new.id)
+    assert (upload.received, upload.upload_id is not None) == (len(BODY), True)
+
+
+async def test_a_clone_of_a_clone_is_copied_too(copies: Clones) -> None:
+    await copies.asked()
+    copies.source = (await copies.done()).id
+    await copies.asked()
+    new = await copies.done()
+    assert not is_sent(copies)
+    assert await read_all(copies.world.store, new.locations[0].key) == BODY
+
+
+@pytest.mark.parametrize("image_format", ["disk_format", "container_format"])
+async def test_a_clone_of_another_format_is_looked_into(copies: Clones, image_format: str) -> None:
+    copies.settings = {"check_format": False}
+    await copies.asked(**{image_format: "ami"})
+    await copies.done()
+    assert is_sent(copies)
+
+
+@pytest.mark.parametrize("forgotten", ["virtual_size", "crc64nvme", "checksum", "hash_value"])
+async def test_what_is_not_known_of_the_source_is_measured(copies: Clones, forgotten: str) -> None:
+    await copies.world.catalog.change_image(copies.source, ImageChange(fields={forgotten: None}))
+    await copies.asked()
+    assert getattr(await copies.done(), forgotten) is not None
+    assert is_sent(copies)
+
+
+async def test_digests_that_the_settings_ask_for_by_now_are_computed(copies: Clones) -> None:
+    copies.settings = {"digests": ("sha256", "md5")}
+    await copies.asked()
+    assert (await copies.done()).hash_algo == "sha512"  # still the strongest
+    assert is_sent(copies)
+
+
+async def test_a_source_that_lies_elsewhere_is_sent(copies: Clones) -> None:
+    await placed(copies, first=True)
+    for location in (await copies.world.image(copies.source)).locations:
+        if location.own:
+            key = location.key
+    await copies.world.catalog.change_image(
+        copies.source, ImageChange(locations=[RemoveLocation(index=1)])
+    )
+    await copies.world.store.delete(key)
+    await copies.asked()
+    await copies.done()
+    assert len(copies.second.read_ranges) == 1
+
+
+async def test_a_store_that_says_that_it_does_not_copy_has_the_bytes_sent(copies: Clones) -> None:
+    copies.world.store.fail("copy_part", NotCopied("memory", "it does not copy"))
+    await copies.asked()
+    ended = await copies.perform(await copies.world.take())
+    assert ended.status is TaskStatus.PROCESSING  # put back
+    queued = await copies.world.image(ended.image_id or "")
+    assert queued.status is Status.QUEUED
+    assert (await copies.world.failure(queued.id)).reason == "not_copied"
+    assert await unfinished(copies.world.store) == []
+    new = await copies.done()
+    assert is_sent(copies)
+    assert await read_all(copies.world.store, new.locations[0].key) == BODY
+
+
+async def test_an_image_that_got_another_format_meanwhile_is_looked_into(copies: Clones) -> None:
+    change = copies.world.catalog.start_upload
+
+    async def changed(upload: Upload, **given: Any) -> Image:
+        fields = {"container_format": "ovf"}
+        await copies.world.catalog.change_image(upload.image_id, ImageChange(fields=fields))
+        return await change(upload, **given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(copies.world.catalog, "start_upload", changed)
+        await copies.asked()
+        ended = await copies.perform(await copies.world.take())
+    assert (await copies.world.failure(ended.image_id or "")).reason == "not_copied"
+    assert (await copies.done()).container_format == "ovf"
+    assert is_sent(copies)
+
+
+async def test_a_source_that_is_deleted_meanwhile_leaves_no_image(copies: Clones) -> None:
+    async def delete(*_: object) -> None:
+        removals = await copies.world.catalog.delete_image(copies.source)
+        await copies.world.removals.carry_out(removals)
+
+    copies.world.store.before["copy_part"] = delete
+    await copies.asked()
+    ended = await copies.perform(await copies.world.take())
+    assert (ended.status, ended.message) == (
+        TaskStatus.FAILURE, "The source changed while it was read.",
+    )  # fmt: skip
+    with pytest.raises(NotFound):
+        await copies.world.image(ended.image_id or "")
+    assert await objects(copies.world.store) == {}
+    assert await unfinished(copies.world.store) == []
+
+
+async def test_a_copy_of_other_bytes_is_not_published(copies: Clones) -> None:
+    (key,) = copies.inner._objects
+    data, stored = copies.inner._objects[key]
+
+    async def damage(*_: object) -> None:
+        copies.inner._objects[key] = data[::-1], stored
+
+    async def mend(*_: object) -> None:
+        copies.inner._objects[key] = data, stored
+
+    copies.world.store.before["copy_part"], copies.world.store.after["copy_part"] = damage, mend
+    await copies.asked()
+    ended = await copies.perform(await copies.world.take())
+    await copies.failed(ended, "the copy is not what was uploaded")
 
 
 # who may, and what is said at once

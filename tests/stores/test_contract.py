@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from uuid import uuid4
 
@@ -17,6 +18,7 @@ from tidegate.domain.errors import (
     BadPart,
     ObjectChanged,
     ObjectMissing,
+    StoreBroke,
     StoreError,
     StoreReadOnly,
 )
@@ -78,7 +80,8 @@ async def subject(
             store = s3.S3Store(s3_settings(server.endpoint, server.access_key, server.secret_key))
         case "moto":
             endpoint = request.getfixturevalue("moto")
-            store = s3.S3Store(s3_settings(endpoint, part_checksum="none"))
+            # it copies whatever the version is
+            store = s3.S3Store(s3_settings(endpoint, part_checksum="none", copy_parts=False))
         case "http":
             site = Site()
             address = await aiohttp_server(site.app())
@@ -417,3 +420,149 @@ async def test_many_keys_are_each_listed_once(store: Store) -> None:
 async def test_several_may_list_at_once(store: Store) -> None:
     expected = {await by_put(store, b"x" * size): size for size in range(1, 6)}
     assert await asyncio.gather(*(objects(store) for _ in range(4))) == [expected] * 4
+
+
+# copying
+
+
+def copiers(test: Callable[[Store], Awaitable[None]]) -> Callable[[Store], Awaitable[None]]:
+    """A promise of stores that copy; the others are not asked to."""
+
+    async def run(store: Store) -> None:
+        if store.can.copy:
+            await test(store)
+
+    run.__name__ = test.__name__
+    return run
+
+
+async def multipart(store: Store, data: bytes) -> str:
+    """An object of several parts."""
+    where = key()
+    await fill(store, where, data, 6 * MIB, list(range(1, -(-len(data) // (6 * MIB)) + 1)))
+    return where
+
+
+async def copy(store: Store, source: str, data: bytes, cuts: list[int]) -> str:
+    """A copy of the source in parts that end at ``cuts``; the parts' checksums, where the store
+    tells them, are those of the bytes."""
+    where, etag = key(), (await store.look(source)).etag
+    writing = await store.begin(where)
+    for number, (start, stop) in enumerate(pairwise([0, *cuts]), 1):
+        crc = await writing.copy_part(number, source, start, stop, etag=etag)
+        assert crc in (None, part_of(data[start:stop]).crc64nvme)
+    await writing.complete(len(data), part_of(data).crc64nvme)
+    return where
+
+
+@copiers
+async def test_a_copy_of_one_part_is_its_source(store: Store) -> None:
+    data = pattern(70_001)
+    where = await copy(store, await by_put(store, data), data, [len(data)])
+    assert await read_all(store, where) == data
+    assert await unfinished(store) == []
+
+
+@copiers
+async def test_parts_may_be_cut_anywhere(store: Store) -> None:
+    """Also across the pieces in which the store keeps an object."""
+    data = pattern(37 * MIB + 11)
+    for source in (await multipart(store, data), await by_put(store, data)):
+        for cuts in ([5 * MIB + 1, 17 * MIB + 3, 23 * MIB, len(data)], [len(data)]):
+            where = await copy(store, source, data, cuts)
+            assert await read_all(store, where) == data
+
+
+@copiers
+async def test_a_copy_of_a_copy_is_its_source(store: Store) -> None:
+    data = pattern(17 * MIB + 11)
+    first = await copy(store, await multipart(store, data), data, [7 * MIB, len(data)])
+    second = await copy(store, first, data, [9 * MIB + 1, len(data)])
+    assert await read_all(store, second) == data
+
+
+@copiers
+async def test_parts_are_copied_at_once_in_any_order_and_again(store: Store) -> None:
+    data, where = pattern(20 * MIB), key()
+    source = await multipart(store, data)
+    writing = await store.begin(where)
+    await asyncio.gather(
+        *(
+            writing.copy_part(number, source, at, at + 5 * MIB, etag=None)
+            for number, at in ((3, 10 * MIB), (1, 0), (4, 15 * MIB), (2, 5 * MIB), (1, 0))
+        )
+    )
+    await writing.complete(len(data), part_of(data).crc64nvme)
+    assert await read_all(store, where) == data
+
+
+@copiers
+async def test_copied_and_sent_parts_make_one_object(store: Store) -> None:
+    data, where = pattern(11 * MIB), key()
+    source = await by_put(store, data)
+    writing = await store.begin(where)
+    await writing.put_part(part_of(data[5 * MIB :], number=2, offset=5 * MIB))
+    await writing.copy_part(1, source, 0, 5 * MIB, etag=None)
+    await writing.complete(len(data), part_of(data).crc64nvme)
+    assert await read_all(store, where) == data
+
+
+@copiers
+async def test_a_copy_outlives_its_source(store: Store) -> None:
+    data = pattern(17 * MIB + 11)
+    source = await multipart(store, data)
+    where = await copy(store, source, data, [7 * MIB, len(data)])
+    await store.delete(source)
+    assert await read_all(store, where) == data
+    assert await objects(store) == {where: len(data)}
+
+
+@copiers
+async def test_a_source_outlives_a_copy_that_is_given_up(store: Store) -> None:
+    data, where = pattern(17 * MIB + 11), key()
+    source = await multipart(store, data)
+    writing = await store.begin(where)
+    await writing.copy_part(1, source, 0, 9 * MIB, etag=None)
+    await store.abort(where, writing.upload_id)
+    assert await read_all(store, source) == data
+    assert await objects(store) == {source: len(data)}
+
+
+@copiers
+async def test_a_source_of_another_version_is_not_copied(store: Store) -> None:
+    source, where = await by_put(store, pattern(1000)), key()
+    writing = await store.begin(where)
+    with pytest.raises(ObjectChanged):
+        await writing.copy_part(1, source, 0, 1000, etag='"another"')
+    await store.abort(where, writing.upload_id)
+
+
+@copiers
+async def test_a_source_that_is_gone_is_missing(store: Store) -> None:
+    source, where = await by_put(store, pattern(1000)), key()
+    etag = (await store.look(source)).etag
+    await store.delete(source)
+    writing = await store.begin(where)
+    with pytest.raises(ObjectMissing):
+        await writing.copy_part(1, source, 0, 1000, etag=etag)
+    await store.abort(where, writing.upload_id)
+
+
+@copiers
+async def test_more_than_the_source_has_is_not_copied(store: Store) -> None:
+    source, where = await by_put(store, pattern(1000)), key()
+    writing = await store.begin(where)
+    with pytest.raises(StoreError):
+        await writing.copy_part(1, source, 0, 1001, etag=None)
+    await store.abort(where, writing.upload_id)
+    assert await objects(store) == {source: 1000}
+
+
+@copiers
+async def test_nothing_is_copied_into_what_was_aborted(store: Store) -> None:
+    source, where = await by_put(store, pattern(1000)), key()
+    writing = await store.begin(where)
+    await store.abort(where, writing.upload_id)
+    with pytest.raises(StoreBroke):
+        await writing.copy_part(1, source, 0, 1000, etag=None)
+    assert await objects(store) == {source: 1000}

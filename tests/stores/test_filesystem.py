@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from tests.kit.stores import objects, part_of, read_all, unfinished
 
 from tidegate.domain.errors import (
+    ObjectChanged,
     ObjectMissing,
     StoreBroke,
     StoreDown,
@@ -416,3 +418,52 @@ async def test_an_object_removed_while_its_folder_is_listed_hides_no_other(
     monkeypatch.setattr(os, "scandir", lambda fd: iter(remove_first(fd)))
     assert set(await objects(store)) == {f"image/{name}" for name in "abc" if name not in gone}
     assert len(gone) == 1
+
+
+# copies
+
+
+async def test_a_copy_that_is_cancelled_ends_with_the_slice_that_is_copied(
+    store: FilesystemStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filesystem, "_SLICE", 1000)
+    real, begun, go_on = filesystem.copy_at, threading.Event(), threading.Event()
+    copied: list[int] = []
+
+    def copy_slowly(source: int, target: int, start: int, stop: int) -> int:
+        begun.set()
+        go_on.wait()
+        copied.append(start)
+        return real(source, target, start, stop)
+
+    monkeypatch.setattr(filesystem, "copy_at", copy_slowly)
+    await store.put(KEY, part_of(bytes(10_000)))
+    writing = await store.begin("image/copy")
+    copying = asyncio.ensure_future(writing.copy_part(1, KEY, 0, 10_000, etag=None))
+    await asyncio.to_thread(begun.wait)
+    copying.cancel()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await copying
+    assert copied == [0]
+
+
+async def test_a_copy_in_slices_is_whole(
+    store: FilesystemStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filesystem, "_SLICE", 1000)
+    data = bytes(range(256)) * 40
+    await store.put(KEY, part_of(data))
+    writing = await store.begin("image/copy")
+    await writing.copy_part(2, KEY, 4321, len(data), etag=None)
+    await writing.copy_part(1, KEY, 0, 4321, etag=None)
+    await writing.complete(len(data), None)
+    assert await read_all(store, "image/copy") == data
+
+
+async def test_a_source_that_became_shorter_is_another(store: FilesystemStore, root: Path) -> None:
+    await store.put(KEY, part_of(bytes(1000)))
+    writing = await store.begin("image/copy")
+    os.truncate(root / KEY, 500)
+    with pytest.raises(ObjectChanged):
+        await writing.copy_part(1, KEY, 0, 1000, etag=None)

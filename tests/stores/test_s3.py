@@ -22,6 +22,8 @@ from tests.stores.test_contract import key, s3_settings
 
 from tidegate.domain.errors import (
     BadPart,
+    CallMissing,
+    NotCopied,
     ObjectChanged,
     ObjectMissing,
     StoreBroke,
@@ -29,6 +31,7 @@ from tidegate.domain.errors import (
     StoreError,
     StoreFull,
     StoreReadOnly,
+    UploadMissing,
 )
 from tidegate.seaweedfs import SeaweedFS
 from tidegate.settings import S3Store as S3Settings
@@ -198,7 +201,9 @@ async def test_each_checksum_is_verified_by_the_store(seaweedfs: SeaweedFS, chec
         (404, "NoSuchKey", ObjectMissing, False),
         (404, "404", ObjectMissing, False),
         (404, "", ObjectMissing, False),
-        (404, "NoSuchUpload", ObjectMissing, False),
+        (404, "NoSuchUpload", UploadMissing, False),
+        (501, "NotImplemented", CallMissing, False),
+        (501, "", CallMissing, False),
         (404, "NoSuchBucket", StoreDown, False),
         (412, "PreconditionFailed", ObjectChanged, False),
         (412, "", ObjectChanged, False),
@@ -284,6 +289,8 @@ class Stub:
             return "create" if request.method == "POST" else "list"
         if "list-type" in query:
             return "list"
+        if "x-amz-copy-source" in request.headers:
+            return "copy"
         if "partNumber" in query:
             return "part"
         if "uploadId" in query:
@@ -299,6 +306,10 @@ class Stub:
             case "part":
                 self.parts[int(request.query["partNumber"])] = body
                 return web.Response(headers={"ETag": '"p"'})
+            case "copy":
+                self.parts[int(request.query["partNumber"])] = b"abc"
+                text = '<CopyPartResult><ETag>"p"</ETag></CopyPartResult>'
+                return web.Response(text=text, content_type=xml)
             case "complete":
                 data = b"".join(self.parts[number] for number in sorted(self.parts))
                 self.objects[request.path] = data
@@ -465,6 +476,92 @@ async def test_each_part_carries_its_checksum(
     assert found == ({header.lower()} if header else set())
     if header is not None:
         assert headers[header] == base64.b64encode(value).decode()
+
+
+# copies
+
+
+async def copied(store: S3Store) -> int | None:
+    writing = await store.begin(key())
+    return await writing.copy_part(1, "i/a", 5, 8, etag='"w"')
+
+
+async def test_a_copy_names_its_source_by_bucket_prefix_range_and_version(
+    store: S3Store, stub: Stub
+) -> None:
+    assert await copied(store) is None
+    method, _, headers, body = stub.requests[-1]
+    assert (method, body) == ("PUT", b"")
+    assert headers["x-amz-copy-source"] == f"{store._settings.bucket}/p/i/a"
+    assert headers["x-amz-copy-source-range"] == "bytes=5-7"
+    assert headers["x-amz-copy-source-if-match"] == '"w"'
+
+
+@pytest.mark.parametrize("way", ["500", "503", "error", "cut", "done, cut", "done, error"])
+async def test_a_copy_is_asked_for_again(store: S3Store, stub: Stub, way: str) -> None:
+    stub.script["copy"] = [way, way]
+    await copied(store)
+    assert stub.calls.count("copy") == 3
+
+
+async def test_a_copy_has_so_many_tries(store: S3Store, stub: Stub) -> None:
+    stub.script["copy"] = ["error"] * 20
+    with pytest.raises(StoreDown):
+        await copied(store)
+    assert stub.calls.count("copy") == 3
+
+
+@pytest.mark.parametrize("way", ["405", "501", "200"])
+async def test_a_server_that_does_not_copy_is_asked_once(
+    store: S3Store, stub: Stub, way: str
+) -> None:
+    stub.script["copy"] = [way]  # 200: it stored the request's body, which is empty
+    with pytest.raises(NotCopied):
+        await copied(store)
+    assert stub.calls.count("copy") == 1
+
+
+@pytest.mark.parametrize(("way", "kind"), [("404", ObjectMissing), ("412", ObjectChanged)])
+async def test_a_source_that_is_another_is_not_asked_for_again(
+    store: S3Store, stub: Stub, way: str, kind: type[StoreError]
+) -> None:
+    stub.script["copy"] = [way]
+    with pytest.raises(kind):
+        await copied(store)
+    assert stub.calls.count("copy") == 1
+
+
+@pytest.mark.parametrize("checksum", ["crc64nvme", "crc32c", "md5", "none"])
+async def test_parts_are_copied_whatever_sent_ones_carry(
+    seaweedfs: SeaweedFS, checksum: str
+) -> None:
+    data = pattern(17 * MIB + 5)
+    async with opened(on(seaweedfs, part_checksum=checksum)) as store:
+        source, where = key(), key()
+        await store.put(source, part_of(data))
+        etag = (await store.look(source)).etag
+        writing = await store.begin(where)
+        for number, (start, stop) in enumerate(((0, 9 * MIB + 1), (9 * MIB + 1, len(data))), 1):
+            crc = await writing.copy_part(number, source, start, stop, etag=etag)
+            assert (crc is not None) is (checksum == "crc64nvme")
+        await writing.complete(len(data), crc64nvme(data))
+        await store.delete(source)
+        assert await read_all(store, where) == data
+
+
+async def test_an_object_that_is_not_what_was_copied_is_not_completed(
+    seaweedfs: SeaweedFS,
+) -> None:
+    data = pattern(1000)
+    async with opened(on(seaweedfs)) as store:
+        source, where = key(), key()
+        await store.put(source, part_of(data))
+        writing = await store.begin(where)
+        await writing.copy_part(1, source, 0, 1000, etag=None)
+        with pytest.raises(StoreError):
+            await writing.complete(1000, crc64nvme(data) ^ 1)
+        await store.abort(where, writing.upload_id)
+        await store.delete(where)
 
 
 # pages of the sweep

@@ -32,10 +32,13 @@ The tree (an answer is looked up by the nearest ancestor, in ``api/errors.py``):
     └── StoreError              a store failed; names it
         ├── StoreDown           not reachable, or not willing now
         ├── StoreBroke          failed in the middle of data
+        │   └── CallMissing     does not know what it is asked to do
         ├── StoreFull           no room
         ├── StoreReadOnly       does not take data at all
+        ├── NotCopied           does not copy one of its objects: the bytes have to be read
         ├── BadPart             a part arrived at the store with other bytes (safe to send again)
         ├── ObjectMissing       no object under this key
+        │   └── UploadMissing   no upload of this id
         └── ObjectChanged       the object is not the one that was written
 """
 
@@ -198,6 +201,10 @@ class StoreBroke(StoreError):
     pass
 
 
+class CallMissing(StoreBroke):
+    pass
+
+
 class StoreFull(StoreError):
     pass
 
@@ -206,11 +213,19 @@ class StoreReadOnly(StoreError):
     pass
 
 
+class NotCopied(StoreError):
+    pass
+
+
 class BadPart(StoreError):
     pass
 
 
 class ObjectMissing(StoreError):
+    pass
+
+
+class UploadMissing(ObjectMissing):
     pass
 
 

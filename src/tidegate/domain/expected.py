@@ -39,12 +39,16 @@ def with_declared(
 def expected_of(image: Image, length: int | None) -> Expected:
     """What data that is said to be the image's must be like: as the image has it, or as was
     announced of it."""
-    known = {
+    return with_declared(Expected(length=length, size=image.size, digests=digests_of(image)), image)
+
+
+def digests_of(image: Image) -> dict[str, str]:
+    """Those of its data that are known and can be compared, by their names in hashlib."""
+    return {
         name: value
         for name, value in (("md5", image.checksum), (image.hash_algo, image.hash_value))
         if name is not None and value is not None and can_compute(name)
     }
-    return with_declared(Expected(length=length, size=image.size, digests=known), image)
 
 
 def can_compute(algorithm: str) -> bool:

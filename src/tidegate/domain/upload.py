@@ -32,6 +32,7 @@ class Purpose(StrEnum):
 
 
 WRONG_BYTES = "wrong_bytes"
+NOT_COPIED = "not_copied"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +41,9 @@ class Failure:
 
     ``reason`` is a fixed word (``client_gone``, ``client_stalled``, ``size_mismatch``,
     ``digest_mismatch``, ``too_large``, ``source``, ``store``, ``deleted``, ``node_died``,
-    ``drained``, ``refused``, ``wrong_bytes``, ``wrong_format``, ``unsafe_format``,
-    ``internal``), ``where`` the step that failed (``reading``, ``begin``, ``part 7``, ``verify``,
-    ``complete``, ``publish``, ``scrub``, ``fsck``, …).
+    ``drained``, ``refused``, ``not_copied``, ``wrong_bytes``, ``wrong_format``,
+    ``unsafe_format``, ``internal``), ``where`` the step that failed (``reading``, ``copying``,
+    ``begin``, ``part 7``, ``verify``, ``complete``, ``publish``, ``scrub``, ``fsck``, …).
     """
 
     reason: str

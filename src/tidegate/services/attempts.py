@@ -11,7 +11,8 @@ import asyncio
 import time
 from collections.abc import Awaitable, Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 from uuid import uuid4
 
@@ -24,13 +25,14 @@ from tidegate.domain.errors import (
     ClientGone,
     Draining,
     Invalid,
+    NotCopied,
     SizeMismatch,
     StoreReadOnly,
     TidegateError,
     TooLarge,
     first_failure,
 )
-from tidegate.domain.expected import Expected, verify
+from tidegate.domain.expected import Expected, digests_of, verify
 from tidegate.domain.image import Image
 from tidegate.domain.quota import Allowance
 from tidegate.domain.status import Event
@@ -44,9 +46,11 @@ from tidegate.settings import ImageFormat, Quotas
 from tidegate.settings import Uploads as UploadSettings
 from tidegate.stores.base import Store
 from tidegate.telemetry import log
+from tidegate.transfer.copying import Copying, Original
 from tidegate.transfer.digest import DigestPool
 from tidegate.transfer.inspect import Inspection
 from tidegate.transfer.memory import Arena
+from tidegate.transfer.moving import Moving
 from tidegate.transfer.parts import plan
 from tidegate.transfer.upload import Sending, Source
 
@@ -60,6 +64,20 @@ class Start(Protocol):
     def __call__(
         self, upload: Upload, *, lease: float, allowance: Allowance
     ) -> Awaitable[Image]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Running:
+    """An attempt, and what is asked of it: as ``Attempts.bring`` has it."""
+
+    upload: Upload
+    source: Source | Original
+    moving: Moving
+    expected: Expected
+    becomes: str | None
+    request_id: str | None
+    broken: Event
+    stopped: Event
 
 
 class Attempts:
@@ -128,7 +146,7 @@ class Attempts:
     async def bring(
         self,
         upload: Upload,
-        source: Source,
+        source: Source | Original,
         expected: Expected,
         *,
         start: Start,
@@ -140,13 +158,45 @@ class Attempts:
     ) -> Image:
         """Begin an attempt by ``start``, within what ``owner`` may hold, and bring it to its end:
         what it is for, or else the event ``broken``; ``stopped``: with this server.
-        ``becomes`` is the disk_format that the data was converted to.
+        ``becomes`` is the disk_format that the data was converted to. An original is copied by
+        its store, or not at all: NotCopied, upon which it ends as if this server had stopped.
 
-        BadTransition, Invalid, TooLarge before the claim; ClientGone, SizeMismatch,
+        BadTransition, Invalid, TooLarge before the claim; ClientGone, SourceBroke, SizeMismatch,
         DigestMismatch, TooLarge, WrongFormat, UnsafeFormat, StoreError, Gone after.
         """
-        attempt, size = upload.id, upload.expected_size
-        store = self._store(upload.store)
+        allowance = await self._projects.of(owner)
+        running = _Running(
+            upload=upload,
+            source=source,
+            moving=self._moving(upload, source, expected, allowance),
+            expected=expected,
+            becomes=becomes,
+            request_id=request_id,
+            broken=broken,
+            stopped=stopped,
+        )
+        # shielded pieces go on when the request is cancelled, so the count is theirs
+        self._count(1)
+        try:
+            kill_point("before_claim")
+            # the formats are settled from here on
+            image = await self._claim(running, start, allowance)
+            kill_point("after_claim")
+            telemetry.UPLOADS_STARTED.inc()
+            with telemetry.UPLOADS_RUNNING.track_inprogress():
+                return await self._claimed(running, image)
+        finally:
+            self._catalog.let_go(upload.id)
+            self._count(-1)
+
+    def _moving(
+        self, upload: Upload, source: Source | Original, expected: Expected, allowance: Allowance
+    ) -> Moving:
+        store, size = self._store(upload.store), upload.expected_size
+        began = partial(self._catalog.upload_began, upload.id)
+        in_flight = self._settings.part_concurrency
+        if isinstance(source, Original):
+            return Copying(source, store, upload.key, in_flight=in_flight, began=began)
         cut = plan(
             size,
             framed=expected.length is not None,
@@ -154,45 +204,22 @@ class Attempts:
             budget=self._settings.memory_budget,
             limits=store.limits,
         )
-        allowance = await self._projects.of(owner)
         if size is None and allowance.bounds_bytes:
             source = Rationed(
-                source, lambda most: self._catalog.reserve_bytes(attempt, most, allowance)
+                source, lambda most: self._catalog.reserve_bytes(upload.id, most, allowance)
             )
-        sending = Sending(
+        return Sending(
             source,
             store,
             upload.key,
             plan=cut,
             arena=self._arena,
             digests=self._digests.open(self._algorithms(expected)),
-            in_flight=self._settings.part_concurrency,
+            in_flight=in_flight,
             max_size=self._settings.max_image_size,
             expected_size=expected.size,
-            began=lambda upload_id: self._catalog.upload_began(attempt, upload_id),
+            began=began,
         )
-        # shielded pieces go on when the request is cancelled, so the count is theirs
-        self._count(1)
-        try:
-            kill_point("before_claim")
-            # the formats are settled from here on
-            image = await self._claim(upload, start, allowance, stopped, request_id)
-            kill_point("after_claim")
-            telemetry.UPLOADS_STARTED.inc()
-            with telemetry.UPLOADS_RUNNING.track_inprogress():
-                return await self._claimed(
-                    upload,
-                    sending,
-                    expected,
-                    self._inspection(upload, image, becomes),
-                    request_id,
-                    becomes,
-                    broken=broken,
-                    stopped=stopped,
-                )
-        finally:
-            self._catalog.let_go(attempt)
-            self._count(-1)
 
     def _count(self, change: int) -> None:
         self._running += change
@@ -231,85 +258,81 @@ class Attempts:
         inspected = self._settings.check_format and image.container_format == "bare"
         return Inspection(str(image.disk_format), self._formats) if inspected else None
 
-    def _inspection(self, upload: Upload, image: Image, becomes: str | None) -> Inspection | None:
+    def known(self, image: Image) -> Sent | None:
+        """All that sending the image's data would find out of it, where the catalog knows that."""
+        digests, inspected = digests_of(image), self.inspection(image) is not None
+        if (
+            image.size is None
+            or image.crc64nvme is None
+            or not digests.keys() >= set(self._settings.digests)
+            or (inspected and image.virtual_size is None)
+        ):
+            return None
+        inside = image.virtual_size if inspected else None
+        return Sent(image.size, digests, image.crc64nvme, virtual_size=inside)
+
+    def _inspection(self, running: _Running, image: Image) -> Inspection | None:
+        source, becomes = running.source, running.becomes
+        if isinstance(source, Original):
+            if source.formats != (image.disk_format, image.container_format):
+                raise NotCopied(running.upload.store, "the image has other formats by now")
+            return None
         if becomes is not None:
             return Inspection(becomes, self._formats.model_copy(update={"require_match": True}))
-        return None if upload.purpose is Purpose.STAGE else self.inspection(image)
+        return None if running.upload.purpose is Purpose.STAGE else self.inspection(image)
 
     def _algorithms(self, expected: Expected) -> list[str]:
         return sorted({*self._settings.digests, *expected.digests})
 
-    async def _claim(
-        self,
-        upload: Upload,
-        start: Start,
-        allowance: Allowance,
-        stopped: Event,
-        request_id: str | None,
-    ) -> Image:
+    async def _claim(self, running: _Running, start: Start, allowance: Allowance) -> Image:
+        upload = running.upload
         try:
             return await start(upload, lease=self._settings.lease, allowance=allowance)
         except asyncio.CancelledError as error:
             # the claim may have been made, and nobody else would know before its lease is over
-            why = failure_of(error, "claim", request_id)
-            undone = self._removals.give_up(upload, why, stopped, upload_id=None, completing=False)
+            why = failure_of(error, "claim", running.request_id)
+            undone = self._removals.give_up(
+                upload, why, running.stopped, upload_id=None, completing=False
+            )
             with suppress(TidegateError):
                 await asyncio.shield(undone)
             raise
 
-    async def _claimed(
-        self,
-        upload: Upload,
-        sending: Sending,
-        expected: Expected,
-        inspection: Inspection | None,
-        request_id: str | None,
-        becomes: str | None,
-        *,
-        broken: Event,
-        stopped: Event,
-    ) -> Image:
+    async def _claimed(self, running: _Running, image: Image) -> Image:
         begun = time.monotonic()
         try:
-            async with sending, asyncio.TaskGroup() as group:
+            async with running.moving, asyncio.TaskGroup() as group:
                 done = asyncio.Event()
-                group.create_task(self._keep_alive(upload, sending, done))
-                image = await self._send(upload, sending, expected, inspection, becomes)
+                group.create_task(self._keep_alive(running, done))
+                image = await self._send(running, image)
                 done.set()
         except BaseException as failures:
             error = first_failure(failures)
-            event = stopped if isinstance(error, asyncio.CancelledError) else broken
-            raise await asyncio.shield(
-                self._put_back(upload, sending, error, request_id, event)
-            ) from error
+            raise await asyncio.shield(self._put_back(running, error)) from error
         telemetry.UPLOADS.labels("done").inc()
-        log.info("upload done", image=image.id, store=upload.store, purpose=upload.purpose,
-                 bytes=image.size,
-                 seconds=round(time.monotonic() - begun, 3), request_id=request_id)  # fmt: skip
+        log.info("upload done", image=image.id, store=running.upload.store,
+                 purpose=running.upload.purpose, bytes=image.size,
+                 seconds=round(time.monotonic() - begun, 3),
+                 request_id=running.request_id)  # fmt: skip
         return image
 
-    async def _send(
-        self,
-        upload: Upload,
-        sending: Sending,
-        expected: Expected,
-        inspection: Inspection | None,
-        becomes: str | None,
-    ) -> Image:
+    async def _send(self, running: _Running, image: Image) -> Image:
+        upload, moving, expected = running.upload, running.moving, running.expected
         if expected.size is not None and expected.length not in (None, expected.size):
             assert expected.length is not None
             raise SizeMismatch(expected.size, expected.length)
-        sent = await sending.run(inspection)
-        sending.step = "verify"
+        inspection = self._inspection(running, image)
+        sent = await moving.run(inspection)
+        moving.step = "verify"
         verify(sent, expected)
         if inspection is not None:
             sent = replace(sent, virtual_size=inspection.finish(sent.size))
-        sent = replace(sent, disk_format=becomes)
+        sent = replace(sent, disk_format=running.becomes)
         kill_point("after_verify")
-        sending.step = "record"
+        moving.step = "record"
         await self._catalog.upload_completing(upload.id, sent)
-        await sending.finish()
-        sending.step = "publish"
+        await moving.finish()
+        moving.step = "publish"
         kill_point("before_commit")
         image = await self._publish(upload.id, sent)
         kill_point("after_commit")
@@ -325,17 +348,17 @@ class Attempts:
                 if not tries:
                     raise
 
-    async def _keep_alive(self, upload: Upload, sending: Sending, done: asyncio.Event) -> None:
+    async def _keep_alive(self, running: _Running, done: asyncio.Event) -> None:
         """Renew the lease while the attempt runs; its own deadlines end it when it is stuck."""
-        lease = self._settings.lease
+        upload, moving, lease = running.upload, running.moving, self._settings.lease
         renewed = time.monotonic()
         while True:
             if await set_within(done, min(lease / 3, PROGRESS_EVERY)):
                 return
             try:
-                await self._catalog.renew_upload(upload.id, sending.received, lease=lease)
+                await self._catalog.renew_upload(upload.id, moving.received, lease=lease)
             except BadTransition:
-                if sending.step == "publish":
+                if moving.step == "publish":
                     return  # what is published is held no more; whether it is, publishing finds
                 raise
             except CatalogDown:
@@ -344,38 +367,35 @@ class Attempts:
             else:
                 renewed = time.monotonic()
 
-    async def _put_back(
-        self,
-        upload: Upload,
-        sending: Sending,
-        error: BaseException,
-        request_id: str | None,
-        broken: Event,
-    ) -> BaseException:
+    async def _put_back(self, running: _Running, error: BaseException) -> BaseException:
         """Leave nothing of the attempt; what cannot be done now is the janitor's. Gives what to
         raise."""
-        failure = failure_of(error, sending.step, request_id)
+        upload, moving, request_id = running.upload, running.moving, running.request_id
+        failure = failure_of(error, moving.step, request_id)
+        again = isinstance(error, asyncio.CancelledError | NotCopied)
         # where the publishing itself is in doubt, whoever reads the catalog next decides
-        if not (isinstance(error, CatalogDown) and sending.step == "publish"):
+        if not (isinstance(error, CatalogDown) and moving.step == "publish"):
             try:
                 await self._removals.give_up(
                     upload,
                     failure,
-                    broken,
-                    upload_id=sending.upload_id,
-                    completing=sending.finishing,
-                    received=sending.received,
+                    running.stopped if again else running.broken,
+                    upload_id=moving.upload_id,
+                    completing=moving.finishing,
+                    received=moving.received,
                 )
             except BadTransition as lost:
-                failure = failure_of(lost, sending.step, request_id)
+                failure = failure_of(lost, moving.step, request_id)
                 # a stop that came just after the publishing is still a stop
                 if not isinstance(error, asyncio.CancelledError):
                     error = lost
             except TidegateError as late:
                 log.warning("upload left to the janitor", image=upload.image_id, error=late.message)
         telemetry.UPLOADS.labels(failure.reason).inc()
-        report = log.info if isinstance(error, ClientGone | BadTransition) else log.error
+        report = (
+            log.info if isinstance(error, ClientGone | BadTransition | NotCopied) else log.error
+        )
         report("upload broke", image=upload.image_id, store=upload.store, reason=failure.reason,
-               where=failure.where, bytes=sending.received, request_id=failure.request_id,
+               where=failure.where, bytes=moving.received, request_id=failure.request_id,
                error=failure.message)  # fmt: skip
         return answer_to(error, failure)

@@ -9,6 +9,7 @@ from tidegate.domain.errors import (
     ClientStalled,
     DigestMismatch,
     Gone,
+    NotCopied,
     SizeMismatch,
     SourceBroke,
     StoreBroke,
@@ -20,7 +21,7 @@ from tidegate.domain.errors import (
     WrongFormat,
 )
 from tidegate.domain.status import GONE
-from tidegate.domain.upload import Failure
+from tidegate.domain.upload import NOT_COPIED, Failure
 
 
 def failure_of(error: BaseException, where: str, request_id: str | None) -> Failure:
@@ -34,6 +35,7 @@ def failure_of(error: BaseException, where: str, request_id: str | None) -> Fail
         (TooLarge, "too_large"),
         (WrongFormat, "wrong_format"),
         (UnsafeFormat, "unsafe_format"),
+        (NotCopied, NOT_COPIED),
         (StoreError, "store"),
         (CatalogDown, "catalog"),
         (asyncio.CancelledError, "drained"),

@@ -18,6 +18,7 @@ from tidegate.domain.errors import (
     CatalogDown,
     Conflict,
     Gone,
+    NotCopied,
     NotFound,
     TidegateError,
 )
@@ -26,12 +27,13 @@ from tidegate.domain.image import Image, Visibility
 from tidegate.domain.policy import Policy
 from tidegate.domain.status import Status
 from tidegate.domain.task import Task
-from tidegate.domain.upload import OPEN, Upload, UploadState
+from tidegate.domain.upload import NOT_COPIED, OPEN, Upload, UploadState
 from tidegate.killpoints import kill_point
 from tidegate.services.images import BASE_FIELDS, Images, NewImage
 from tidegate.services.removals import Removals
 from tidegate.services.tasks import Holding
 from tidegate.services.uploads import Uploads
+from tidegate.transfer.copying import Original
 from tidegate.transfer.fetching import Fetching
 from tidegate.transfer.scratch import SparseFile
 
@@ -41,7 +43,7 @@ LOOK_EVERY = 0.5
 MAX_ATTEMPTS = 5
 """Attempts of one task, each broken by a server that died or stopped, until it is given up."""
 
-_AGAIN = frozenset({"node_died", "drained"})
+_AGAIN = frozenset({"node_died", "drained", NOT_COPIED})
 """Failures that say nothing of the bytes: where the image is queued again, so is the copying."""
 
 
@@ -49,7 +51,7 @@ class Incoming(NamedTuple):
     """A source of bytes, what they must be like, and to which disk_format they were converted
     (None: to none)."""
 
-    source: Fetching | SparseFile
+    source: Fetching | SparseFile | Original
     expected: Expected
     becomes: str | None = None
 
@@ -134,7 +136,7 @@ class Filling:
                     repeatable=True,
                     becomes=becomes,
                 )
-            except AttemptLost as error:  # what became of it decides
+            except (AttemptLost, NotCopied) as error:  # what became of it decides
                 raise Busy(error.message, retry_after=1) from error
 
     async def ended_attempts(self, task: Task, image_id: str) -> list[Upload]:

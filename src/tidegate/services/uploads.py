@@ -12,6 +12,7 @@ from tidegate.services.attempts import Attempts
 from tidegate.services.refilling import refuse_refill
 from tidegate.settings import Locations
 from tidegate.settings import Uploads as Settings
+from tidegate.transfer.copying import Original
 from tidegate.transfer.upload import Source
 
 
@@ -54,7 +55,7 @@ class Uploads:
         self,
         caller: Caller,
         image_id: str,
-        source: Source,
+        source: Source | Original,
         expected: Expected,
         *,
         store_id: str | None = None,
@@ -73,6 +74,7 @@ class Uploads:
 
         NotFound, Forbidden, BadTransition, Invalid, TooLarge, Busy before; ClientGone,
         SizeMismatch, DigestMismatch, TooLarge, WrongFormat, UnsafeFormat, StoreError, Gone after.
+        Of an original also SourceBroke, and NotCopied: back to queued if ``repeatable``.
         """
         image = await self._catalog.get_image(image_id, Viewer.of(caller))
         self._policy.require(caller, "upload_image", image)

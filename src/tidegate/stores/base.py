@@ -36,6 +36,7 @@ class Can:
     part_checksum: str | None = None  # what the store verifies on arrival: crc64nvme, md5, …
     zero_copy: bool = False  # a reading may have a descriptor
     unfinished: bool = True  # can list uploads that were begun and not ended
+    copy: bool = False  # a part may be bytes of another of its objects
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +103,13 @@ class Writing(Protocol):
     async def put_part(self, part: Part) -> None:
         """Send one part; in any order, many at once, again if need be. Retries inside, also
         when the store says that other bytes arrived. StoreBroke, StoreDown, StoreFull."""
+
+    async def copy_part(
+        self, number: int, source: str, start: int, stop: int, *, etag: str | None
+    ) -> int | None:
+        """Let the store make one part of bytes [start, stop) of another of its objects, of the
+        version ``etag``; as ``put_part`` in all else. The part's CRC-64/NVME, where the store
+        tells it. ObjectMissing, ObjectChanged: of the source; NotCopied: the store cannot."""
 
     async def complete(self, size: int, crc64nvme: int | None) -> Stored:
         """Make the object of all parts put, and confirm it.

@@ -33,7 +33,7 @@ from tidegate.domain.errors import (
 from tidegate.killpoints import kill_point
 from tidegate.settings import FilesystemStore as FilesystemSettings
 from tidegate.stores.base import Can, Descriptor, Limits, Listed, Part, Stored, Unfinished
-from tidegate.stores.threads import FULL, run_through, write_at
+from tidegate.stores.threads import FULL, copy_at, run_through, write_at
 
 T = TypeVar("T")
 
@@ -42,6 +42,7 @@ _PIECE = re.compile(r"(?=.{1,64}$)[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _UNFINISHED = ".unfinished"
 _THREADS = 8
 _PAGE = 1000
+_SLICE = 8 * 2**20
 _PROBE = "probe-"
 _PROBE_LIVES = 3600.0
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -64,7 +65,7 @@ class _Key:
 class FilesystemStore:
     def __init__(self, settings: FilesystemSettings) -> None:
         self.id = settings.id
-        self.can = Can(zero_copy=True)
+        self.can = Can(zero_copy=True, copy=True)
         self.limits = _LIMITS
         self._path = settings.path
         self._url = f"file://{settings.path.absolute()}"
@@ -159,6 +160,24 @@ class FilesystemStore:
 
         await self._run(put)
 
+    async def copy(
+        self, place: _Key, upload_id: str, source: str, start: int, stop: int, etag: str | None
+    ) -> None:
+        """To the same offset. In slices, since whoever is cancelled waits for the thread."""
+        there = self._key(source)
+
+        def copy(at: int) -> None:
+            end = min(at + _SLICE, stop)
+            with (
+                self._open_temporary(place, upload_id) as target,
+                self._open_version(there, etag) as source,
+            ):
+                if copy_at(source, target, at, end) < end:
+                    raise ObjectChanged(self.id, "the object is shorter than it was")
+
+        for at in range(start, stop, _SLICE):
+            await self._run(copy, at)
+
     async def publish(self, place: _Key, upload_id: str, size: int) -> Stored:
         def link() -> Stored:
             with self._open_temporary(place, upload_id) as fd:
@@ -229,9 +248,7 @@ class FilesystemStore:
     ) -> AsyncIterator["_FileReading"]:
         fd = await self._run(self._open, self._key(key))
         try:
-            stored = _stored(os.fstat(fd))
-            if etag not in (None, stored.etag):
-                raise ObjectChanged(self.id, "the object is not the one that was written")
+            stored = self._see_version(fd, etag)
             telemetry.STORE_CALLS.labels(self.id, "read", "ok").inc()
             yield _FileReading(self, fd, stored, start, stop)
         finally:
@@ -325,6 +342,21 @@ class FilesystemStore:
             raise StoreBroke(self.id, "it is not a regular file")
         return fd
 
+    @contextmanager
+    def _open_version(self, place: _Key, etag: str | None) -> Iterator[int]:
+        fd = self._open(place)
+        try:
+            self._see_version(fd, etag)
+            yield fd
+        finally:
+            os.close(fd)
+
+    def _see_version(self, fd: int, etag: str | None) -> Stored:
+        stored = _stored(os.fstat(fd))
+        if etag not in (None, stored.etag):
+            raise ObjectChanged(self.id, "the object is not the one that was written")
+        return stored
+
     async def _run(self, work: Callable[..., T], *args: object) -> T:
         return await run_through(self._threads, self._translated, work, *args)
 
@@ -350,6 +382,12 @@ class _FileWriting:
 
     async def put_part(self, part: Part) -> None:
         await self._store.write(self._place, self.upload_id, part)
+
+    async def copy_part(
+        self, number: int, source: str, start: int, stop: int, *, etag: str | None
+    ) -> int | None:
+        await self._store.copy(self._place, self.upload_id, source, start, stop, etag)
+        return None
 
     async def complete(self, size: int, crc64nvme: int | None) -> Stored:
         return await self._store.publish(self._place, self.upload_id, size)

@@ -16,7 +16,7 @@ _LIMITS = Limits(min_part=1, max_part=2**30, max_object=2**40)
 class MemoryStore:
     def __init__(self, id: str = "memory") -> None:
         self.id = id
-        self.can = Can(part_checksum="crc64nvme")
+        self.can = Can(part_checksum="crc64nvme", copy=True)
         self.limits = _LIMITS
         self._objects: dict[str, tuple[bytes, Stored]] = {}
         self._writings: dict[tuple[str, str], _MemoryWriting] = {}
@@ -45,9 +45,7 @@ class MemoryStore:
     async def read(
         self, key: str, start: int = 0, stop: int | None = None, *, etag: str | None = None
     ) -> AsyncIterator["_MemoryReading"]:
-        data, stored = self._object(key)
-        if etag not in (None, stored.etag):
-            raise ObjectChanged(self.id, "the object is not the one that was written")
+        data, stored = self.version(key, etag)
         yield _MemoryReading(stored, memoryview(data)[start:stop])
 
     async def delete(self, key: str) -> None:
@@ -65,6 +63,12 @@ class MemoryStore:
         for key, (data, _) in list(self._objects.items()):
             if key.startswith(prefix):
                 yield Listed(key, len(data))
+
+    def version(self, key: str, etag: str | None) -> tuple[bytes, Stored]:
+        data, stored = self._object(key)
+        if etag not in (None, stored.etag):
+            raise ObjectChanged(self.id, "the object is not the one that was written")
+        return data, stored
 
     def take(self, part: Part) -> bytes:
         data = b"".join(part.blocks)
@@ -100,9 +104,23 @@ class _MemoryWriting:
         self.begun = time.time()
 
     async def put_part(self, part: Part) -> None:
+        self._see()
+        self._parts[part.number] = self._store.take(part)
+
+    async def copy_part(
+        self, number: int, source: str, start: int, stop: int, *, etag: str | None
+    ) -> int | None:
+        self._see()
+        data = self._store.version(source, etag)[0][start:stop]
+        if len(data) != stop - start:
+            raise ObjectChanged(self._store.id, "the object is shorter than it was")
+        self._parts[number] = data
+        crc: int = crc64nvme(data)
+        return crc
+
+    def _see(self) -> None:
         if not self._store.knows(self._key, self.upload_id):
             raise StoreBroke(self._store.id, "it no longer knows the upload")
-        self._parts[part.number] = self._store.take(part)
 
     async def complete(self, size: int, crc64nvme: int | None) -> Stored:
         data = b"".join(self._parts[number] for number in sorted(self._parts))

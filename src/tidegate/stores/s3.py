@@ -17,11 +17,30 @@ import botocore.exceptions
 from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
 
-from tidegate.domain.errors import BadPart, ObjectMissing, StoreBroke, StoreDown, StoreError
+from tidegate.domain.errors import (
+    BadPart,
+    CallMissing,
+    NotCopied,
+    ObjectMissing,
+    StoreBroke,
+    StoreDown,
+    StoreError,
+    StoreReadOnly,
+    UploadMissing,
+)
 from tidegate.killpoints import kill_point
 from tidegate.settings import S3Store as S3Settings
 from tidegate.stores.base import Can, Limits, Listed, Part, Stored, Unfinished
-from tidegate.stores.s3_http import NETWORK, Again, S3Http, S3Reading, encoded, insist, judge, words
+from tidegate.stores.s3_http import (
+    NETWORK,
+    Again,
+    S3Http,
+    S3Reading,
+    encoded,
+    insist,
+    judge,
+    words,
+)
 
 MIB = 2**20
 _LIMITS = Limits(min_part=5 * MIB, max_part=5 * 1024 * MIB, max_object=5 * 2**40)
@@ -39,6 +58,7 @@ class S3Store:
         self.can = Can(
             part_checksum=None if settings.part_checksum == "none" else settings.part_checksum,
             zero_copy=settings.endpoint.startswith("http://"),
+            copy=settings.copy_parts,
         )
         self._stack = AsyncExitStack()
         self._client: Any = None
@@ -239,6 +259,35 @@ class _S3Writing:
         if self._store.can.part_checksum == "crc64nvme":
             entry["ChecksumCRC64NVME"] = encoded(part.crc64nvme, 8)
         self._parts[part.number] = entry
+
+    async def copy_part(
+        self, number: int, source: str, start: int, stop: int, *, etag: str | None
+    ) -> int | None:
+        store, settings = self._store, self._store._settings
+        pinned: dict[str, Any] = {} if etag is None else {"CopySourceIfMatch": etag}
+        try:
+            answer = await store._call(
+                "upload_part_copy",
+                self._key,
+                UploadId=self.upload_id,
+                PartNumber=number,
+                CopySource={"Bucket": settings.bucket, "Key": settings.prefix + source},
+                CopySourceRange=f"bytes={start}-{stop - 1}",
+                **pinned,
+            )
+        except UploadMissing as error:
+            raise StoreBroke(store.id, "it no longer knows the upload") from error
+        except (CallMissing, StoreReadOnly) as error:
+            raise NotCopied(store.id, f"it does not copy: {error.reason}") from error
+        made = answer.get("CopyPartResult", {})
+        if "ETag" not in made:  # it took a part of no bytes, and did not look at the source
+            raise NotCopied(store.id, "it does not copy: its answer says nothing of a copy")
+        entry: dict[str, Any] = {"PartNumber": number, "ETag": made["ETag"]}
+        crc: str | None = made.get("ChecksumCRC64NVME")
+        if crc is not None:
+            entry["ChecksumCRC64NVME"] = crc
+        self._parts[number] = entry
+        return None if crc is None else int.from_bytes(base64.b64decode(crc), "big")
 
     async def complete(self, size: int, crc64nvme: int | None) -> Stored:
         kill_point("before_complete")

@@ -26,6 +26,7 @@ from yarl import URL
 from tidegate import telemetry
 from tidegate.domain.errors import (
     BadPart,
+    CallMissing,
     ObjectChanged,
     ObjectMissing,
     StoreBroke,
@@ -33,6 +34,7 @@ from tidegate.domain.errors import (
     StoreError,
     StoreFull,
     StoreReadOnly,
+    UploadMissing,
 )
 from tidegate.settings import S3Store as S3Settings
 from tidegate.stores.base import Descriptor, Part, Stored
@@ -103,7 +105,7 @@ def judge(store: str, status: int, code: str) -> Exception:
     if code in _MISSING or (status == 404 and code not in ("NoSuchBucket", "NoSuchUpload")):
         return ObjectMissing(store, "no such object")
     if code == "NoSuchUpload":
-        return ObjectMissing(store, "no such upload")
+        return UploadMissing(store, "no such upload")
     if status == 412 or code == "PreconditionFailed":
         return ObjectChanged(store, "the object is not the one that was written")
     if status == 405:
@@ -111,6 +113,8 @@ def judge(store: str, status: int, code: str) -> Exception:
     if status == 403 or code in _REFUSED:
         hint = "; check the clocks" if code == "RequestTimeTooSkewed" else ""
         return StoreDown(store, f"it refused our credentials or bucket ({said}){hint}")
+    if status == 501 or code == "NotImplemented":
+        return CallMissing(store, said)
     if status >= 500 or status in (408, 429) or code in ("SlowDown", "RequestTimeout"):
         return Again(StoreDown(store, said))
     return StoreBroke(store, said)
