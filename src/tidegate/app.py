@@ -28,7 +28,7 @@ from tidegate.jobs.orphans import LOOK_AT_MOST, Orphans
 from tidegate.jobs.purger import Purger
 from tidegate.jobs.reaper import Reaper
 from tidegate.jobs.runner import Job, Runner
-from tidegate.jobs.scrub import Scrub
+from tidegate.jobs.scrub import Scrub, Verify
 from tidegate.jobs.scrubber import Scrubber
 from tidegate.jobs.watcher import Watcher
 from tidegate.jobs.worker import Purge, Worker
@@ -329,7 +329,8 @@ async def gateway(
                 node=node,
             )
             # a look lasts as long as the slowest reading of all images
-            slow = Runner([Scrub(scrubbing, older_than=settings.scrub.every)], deadline=None)
+            again = Scrub(scrubbing, older_than=settings.scrub.every)
+            slow = Runner([again, Verify(scrubbing)], deadline=None)
             slow.start()
             stack.push_async_callback(slow.close)
             stack.callback(scrubbing.stop)

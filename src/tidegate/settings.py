@@ -230,6 +230,7 @@ class Locations(Branch):
     show: bool = False
     show_direct_url: bool = False
     allow_refill: bool = False
+    publish_unverified: bool = False
     hash_rate: Rate = 50 * 2**20
 
 

@@ -41,4 +41,4 @@ async def adopt(connection: AsyncConnection, image: Image) -> None:
         select(_r.id).where(_r.store == location.store, _r.key == location.key).limit(1)
     ):
         raise Conflict("it is about to be removed")
-    await images.create(connection, image)
+    await images.create(connection, image, verified=True)

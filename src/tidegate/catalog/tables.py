@@ -12,6 +12,8 @@ its row keeps a copy of them as JSON, so that to read an image is to read one ro
 ``tick`` seconds on the clock of leases. ``tombstones`` are the ids of purged images, never used
 again.
 
+A location is ``unverified`` (else null) that a client registered and nobody here has read yet.
+
 What a namespace of metadata definitions holds is in one table, whatever its kind.
 """
 
@@ -131,6 +133,7 @@ locations = Table(
     Column("scrubbed_at", BigInteger),
     Column("scrub_clock", String(36)),
     Column("scrub_until", Float),
+    Column("unverified", Boolean),
     Index(None, "image_id", "position"),
     Index(None, "store", "key"),
 )

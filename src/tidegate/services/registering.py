@@ -23,8 +23,9 @@ from tidegate.domain.errors import (
     SourceBroke,
     StoreError,
     TooLarge,
+    Unverified,
 )
-from tidegate.domain.image import Image, Location
+from tidegate.domain.image import Image, Location, Visibility
 from tidegate.domain.policy import Caller, Policy
 from tidegate.domain.status import Status
 from tidegate.domain.task import Task, TaskType
@@ -129,6 +130,9 @@ class Registering:
         if not remote and SERVICE not in caller.roles | caller.service_roles:
             raise Forbidden("http store must be enabled to use location API by normal user.")
         refuse_refill(caller, image, self._settings)
+        public = image.visibility is Visibility.PUBLIC
+        if public and not (wanted.vouched or self._settings.publish_unverified):
+            raise Unverified
         if wanted.vouched:
             algorithm, value = wanted.vouched["os_hash_algo"], wanted.vouched["os_hash_value"]
             fault = digest_fault("os_hash_value", algorithm, value)
@@ -183,6 +187,7 @@ class Registering:
             where,
             learnt,
             refill=may_refill(task.caller, self._settings),
+            publish_unverified=self._settings.publish_unverified,
             allowance=await self._projects.of(image.owner),
         )
         log.info("location registered", image=image.id, store=where.store, task=task.id)
