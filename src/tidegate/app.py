@@ -19,6 +19,7 @@ from tidegate.domain.errors import StoreError, TidegateError
 from tidegate.domain.policy import Policy
 from tidegate.domain.status import WHEN_BROKEN
 from tidegate.identity.base import Anyone, Identity
+from tidegate.identity.failures import FailedTokens
 from tidegate.identity.keystone import Keystone
 from tidegate.identity.limits import KeystoneLimits
 from tidegate.identity.policy_file import Judged, PolicyFile, read_protections
@@ -121,12 +122,13 @@ async def gateway(
     async with AsyncExitStack() as stack:
         jobs: list[Job] = []
         identity: Identity = Anyone()
+        failed = FailedTokens(settings.auth.failed_tokens)
         if settings.auth.mode == "tokens":
-            identity = tokens = Tokens(settings.auth.tokens_file)
+            identity = tokens = Tokens(settings.auth.tokens_file, failed)
             await tokens.open()
             jobs.append(tokens)
         elif settings.auth.mode == "keystone":
-            identity = keystone = Keystone(settings.auth.keystone)
+            identity = keystone = Keystone(settings.auth.keystone, failed)
             await keystone.open()
             stack.push_async_callback(keystone.close)
             jobs.append(keystone)

@@ -140,8 +140,11 @@ class Keystone(Branch):
 
 
 class Auth(Branch):
+    """``failed_tokens``: of one client address, a minute, in each worker; 0: no limit."""
+
     mode: Literal["none", "tokens", "keystone"] = "none"
     tokens_file: Path = Path("tokens.toml")
+    failed_tokens: int = Field(default=600, ge=0)
     keystone: Keystone = Keystone()
 
     @model_validator(mode="after")
