@@ -21,6 +21,7 @@ from tidegate.settings import (
     load,
     parse_duration,
     parse_size,
+    secrets_of,
 )
 from tidegate.stores.memory import MemoryStore
 
@@ -444,3 +445,27 @@ def test_a_secret_is_shown_to_those_alone_who_ask_for_it() -> None:
 def test_what_a_worker_is_told_is_what_the_supervisor_read(sample: str) -> None:
     settings = load(CONFIG / sample, {})
     assert Settings.model_validate_json(dump(settings)) == settings
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("", []),
+        ('[auth.keystone]\npassword = ""\nusername = "u"', []),
+        ('[auth.keystone]\npassword = "x"', ["auth.keystone.password"]),
+        (
+            '[auth.keystone]\napplication_credential_secret = "x"',
+            ["auth.keystone.application_credential_secret"],
+        ),
+        ('[[stores]]\nsecret_key_file = "x"', []),
+        ('[[stores]]\nsecret_key = "x"\n[[stores]]\nsecret_key = "y"', ["stores.secret_key"]),
+        ('[catalog]\nurl = "postgresql://u@host/db"', []),
+        ('[catalog]\nurl = "postgresql://u:pw@host/db"', ["catalog.url"]),
+    ],
+)
+def test_sec_64_which_secrets_a_configuration_holds(
+    tmp_path: Path, text: str, names: list[str]
+) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text(text, encoding="utf-8")
+    assert secrets_of(path) == names

@@ -32,6 +32,7 @@ from pydantic.fields import FieldInfo
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|[KMGTP]i?B)?", re.IGNORECASE | re.ASCII)
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", re.ASCII)
 _HTTP = re.compile(r"https?://[^\s/?#@\"\\]+(/[^\s?#\"\\]*)?", re.ASCII)
+_PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]+@")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -447,6 +448,31 @@ def _explain(error: ValidationError) -> str:
         hint = f"; did you mean {near!r}?" if near else ""
         return f"unknown setting {where}{hint}"
     return f"{where}: {first['msg'].removeprefix('Value error, ')}"
+
+
+def secrets_of(path: Path) -> list[str]:
+    """The keys in a configuration (one that ``load`` takes) whose values are secrets, or URLs with
+    a password."""
+    return sorted(set(_secrets_in(tomllib.loads(path.read_text(encoding="utf-8")))))
+
+
+def _secrets_in(tree: object, name: str = "") -> Iterator[str]:
+    if isinstance(tree, dict):
+        for key, value in tree.items():
+            yield from _secrets_in(value, f"{name}.{key}".lstrip("."))
+    elif isinstance(tree, list):
+        for value in tree:
+            yield from _secrets_in(value, name)
+    elif isinstance(tree, str) and (
+        (tree and name.rpartition(".")[2] in _secret_keys()) or _PASSWORD.search(tree)
+    ):
+        yield name
+
+
+def _secret_keys() -> set[str]:
+    models = [keys for _, keys in _sections(Settings.model_fields)]
+    models += [store.model_fields for store in (FilesystemStore, S3Store, HttpStore)]
+    return {key for keys in models for key, field in keys.items() if field.annotation is SecretStr}
 
 
 def _nearest(key: str) -> str | None:

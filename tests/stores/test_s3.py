@@ -103,6 +103,7 @@ async def test_credentials_may_come_from_the_environment(
 
 async def test_the_secret_may_come_from_a_file(seaweedfs: SeaweedFS, tmp_path: Path) -> None:
     path = tmp_path / "secret"
+    path.touch(0o600)
     path.write_text(f"{seaweedfs.secret_key}\n", encoding="utf-8")
     settings = s3_settings(seaweedfs.endpoint, seaweedfs.access_key, "", secret_key_file=path)
     async with opened(settings) as store:
@@ -115,9 +116,21 @@ async def test_a_file_of_the_secret_that_cannot_be_read_is_told(
 ) -> None:
     path = tmp_path / "secret"
     if content is not None:
+        path.touch(0o600)
         path.write_bytes(content)
     said = await refused(s3_settings("http://127.0.0.1:1", secret_key_file=path))
     assert "secret_key_file" in said
+
+
+async def test_sec_64_a_file_of_the_secret_that_is_open_to_others_is_refused(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "secret"
+    path.write_text("s3cr3t-value", encoding="utf-8")
+    path.chmod(0o640)
+    said = await refused(s3_settings("http://127.0.0.1:1", secret_key_file=path))
+    assert "chmod 600" in said
+    assert "s3cr3t-value" not in said
 
 
 @pytest.mark.parametrize(("access", "secret"), [("nobody", None), (None, "wrong-secret")])

@@ -19,6 +19,7 @@ from aiobotocore.session import get_session
 
 from tidegate.domain.errors import BadPart, ObjectMissing, StoreBroke, StoreDown, StoreError
 from tidegate.killpoints import kill_point
+from tidegate.private_files import PrivateFileError, read_private
 from tidegate.settings import S3Store as S3Settings
 from tidegate.stores.base import Can, Limits, Listed, Part, Stored, Unfinished
 from tidegate.stores.s3_http import NETWORK, Again, S3Http, S3Reading, encoded, insist, judge, words
@@ -50,9 +51,9 @@ class S3Store:
         secret = settings.secret_key.get_secret_value()
         if settings.secret_key_file is not None:
             try:
-                secret = settings.secret_key_file.read_text(encoding="utf-8").strip()
-            except (OSError, UnicodeDecodeError) as error:
-                raise StoreDown(self.id, f"cannot read secret_key_file: {error}") from error
+                secret = read_private(settings.secret_key_file).strip()
+            except PrivateFileError as error:
+                raise StoreDown(self.id, f"secret_key_file: {error}") from error
         session = get_session()
         if settings.access_key:
             session.set_credentials(settings.access_key, secret)
