@@ -294,6 +294,7 @@ class S3Store(Branch):
     access_key: str = ""
     secret_key: Secret = SecretStr("")
     secret_key_file: Path | None = None
+    ca_file: Path | None = None
     addressing: Literal["path", "virtual", "auto"] = "path"
     create_bucket: bool = False
     part_checksum: Literal["crc64nvme", "crc32c", "md5", "none"] = "crc64nvme"
