@@ -220,3 +220,16 @@ async def test_sec_27_one_that_is_public_already_is_changed_as_before(
     async with working(store, tmp_path) as world:
         rename = {"op": "replace", "path": "/name", "value": "x"}
         assert (await world.gate.patch(image_id, rename, PUBLISH)).status == 200
+
+
+async def test_sec_27_who_vouches_for_something_else_marks_it_again(world: World) -> None:
+    checksum = WITH_MD5["checksum"]
+    made = await world.v1("POST", location=world.origin.url, checksum=checksum)
+    path = f"/v1/images/{made.json['image']['id']}"
+    assert await world.scrub() == {"good": 1}
+    assert (await world.v1("PUT", path, checksum=checksum, is_public="true")).status == 200
+    assert says_what_to_do(await world.v1("PUT", path, checksum="0" * 32))
+    assert (await world.v1("PUT", path, is_public="false")).status == 200
+    assert (await world.v1("PUT", path, checksum="0" * 32)).status == 200
+    assert says_what_to_do(await world.v1("PUT", path, is_public="true"))
+    assert await world.scrub() == {"wrong": 1}

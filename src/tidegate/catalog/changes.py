@@ -33,6 +33,7 @@ async def change(
     publishes = wanted.fields.get("visibility") == Visibility.PUBLIC
     if publishes:
         publishes = not await verifying.is_public(connection, image_id)
+    vouches = await verifying.differs(connection, image_id, wanted.fields)
     changed = await connection.execute(
         update(t.images)
         .where(_i.id == image_id, _i.status.in_(legal))
@@ -43,6 +44,8 @@ async def change(
         raise BadTransition(
             f"This change is not allowed while the image is {image.status}.", image.status
         )
+    if vouches:
+        await verifying.unverify(connection, image_id)
     await _change_properties(connection, image_id, wanted)
     if wanted.tags is not None:
         await connection.execute(delete(t.tags).where(t.tags.c.image_id == image_id))
@@ -53,7 +56,7 @@ async def change(
         removals += await _edit_location(connection, image, edit)
         image = await images.refresh(connection, image_id)
     added = any(isinstance(edit, AddLocation) for edit in wanted.locations)
-    if (publishes or added) and not wanted.publish_unverified:
+    if (publishes or added or vouches) and not wanted.publish_unverified:
         await verifying.refuse_public(connection, image)
     return image, removals
 

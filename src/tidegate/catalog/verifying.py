@@ -13,6 +13,7 @@ from tidegate.domain.image import Image, Location, Visibility
 from tidegate.domain.scrub import Copy
 
 _i, _l = t.images.c, t.locations.c
+_TOLD = ("size", "checksum", "hash_algo", "hash_value")
 
 
 async def is_public(connection: AsyncConnection, image_id: str) -> bool:
@@ -26,6 +27,23 @@ async def refuse_public(connection: AsyncConnection, image: Image) -> None:
     unread = exists().where(_l.image_id == image.id, _l.unverified.is_(True))
     if image.visibility is Visibility.PUBLIC and await connection.scalar(select(unread)):
         raise Unverified
+
+
+async def differs(connection: AsyncConnection, image_id: str, fields: Mapping[str, object]) -> bool:
+    """Whether something else is about to be said of the image's data than it has now."""
+    told = [_i[name].is_distinct_from(fields[name]) for name in _TOLD if name in fields]
+    if not told:
+        return False
+    return bool(await connection.scalar(select(or_(*told)).where(_i.id == image_id)))
+
+
+async def unverify(connection: AsyncConnection, image_id: str) -> None:
+    """What was read of data that is not our own says nothing any more."""
+    await connection.execute(
+        update(t.locations)
+        .where(_l.image_id == image_id, _l.own.is_(False))
+        .values(unverified=True)
+    )
 
 
 async def verify(connection: AsyncConnection, image_id: str, location: Location | Copy) -> None:
