@@ -10,12 +10,14 @@ import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
 from tests.kit.keystone_fake import self_signed
+from yarl import URL
 
 from tidegate.domain.errors import LocationRefused, ObjectMissing, StoreDown
 from tidegate.settings import Fetch
@@ -471,6 +473,26 @@ async def test_s25_open_closed_and_silent_are_told_in_the_same_words(
                 said.add(refused.value.message)
     assert len(said) == 1
     assert UNREACHABLE in said.pop()
+
+
+@pytest.mark.parametrize(
+    ("begun", "target", "followed"),
+    [
+        ("https://8.8.8.8/x", "http://8.8.8.8/y", False),
+        ("https://8.8.8.8/x", "https://8.8.8.8/y", True),
+        ("https://8.8.8.8/x", "/y", True),
+        ("http://8.8.8.8/x", "https://8.8.8.8/y", True),
+    ],
+)
+def test_sec_14_no_redirect_leads_out_of_tls(
+    fetcher: Fetcher, begun: str, target: str, followed: bool
+) -> None:
+    response: Any = SimpleNamespace(headers={"Location": target})
+    if followed:
+        assert fetcher._follow(STORE, URL(begun), response).path == "/y"
+    else:
+        with pytest.raises(StoreDown, match=UNREACHABLE):
+            fetcher._follow(STORE, URL(begun), response)
 
 
 @pytest.mark.parametrize("status", [404, 410])
