@@ -5,17 +5,19 @@ nothing to do. A route without a row fails, so that nobody forgets to ask who ma
 """
 
 import json
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.kit.gateway import V21, running
+from tests.kit.gateway import ABSENT, V21, running
 from tests.kit.stores import FaultyStore
 from tests.kit.tokens import Callers, everybody
 
 from tidegate.api.journal import OPEN
 from tidegate.api.routes import DATA_ROUTES, ROUTES
+from tidegate.catalog.engine import Database
 
 CALLERS = ("nobody", "stranger", "reader", "owner", "admin")
 
@@ -130,3 +132,34 @@ def test_sec_66_every_route_has_a_row() -> None:
 @pytest.mark.parametrize(("method", "path"), ROWS)
 async def test_sec_66_who_is_told_what(callers: Callers, method: str, path: str) -> None:
     assert await told(callers, method, path) == ROWS[method, path]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", "/v2/images/{}"), ("GET", "/v2/images/{}/file"), ("HEAD", "/v2/images/{}/file"),
+     ("DELETE", "/v2/images/{}"), ("GET", "/v1/images/{}"), ("DELETE", "/v1/images/{}")],
+)  # fmt: skip
+async def test_sec_47_the_hidden_and_the_absent_cost_the_same(
+    callers: Callers, store: FaultyStore, monkeypatch: pytest.MonkeyPatch, method: str, path: str
+) -> None:
+    hidden = await callers.active(b"abc")
+    asked: Counter[str] = Counter()
+
+    def counting(name: str, do: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*given: Any) -> Any:
+            asked[name] += 1
+            return do(*given)
+
+        return counted
+
+    for name in ("hot_row", "rows", "transaction"):
+        monkeypatch.setattr(Database, name, counting(name, getattr(Database, name)))
+    store.calls.clear()
+    cost = []
+    for image_id in (hidden, ABSENT):
+        asked.clear()
+        answer = await callers.ask("stranger", method, path.format(image_id))
+        assert answer.status == 404
+        cost.append(dict(asked))
+    assert cost[0] == cost[1] == {"hot_row": 1}
+    assert store.calls == []
