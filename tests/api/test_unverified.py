@@ -129,6 +129,8 @@ async def test_sec_27_one_good_copy_does_not_do_for_another(world: World) -> Non
     image_id = await world.gate.active(BYTES)
     assert (await world.gate.patch(image_id, world.add())).status == 200
     assert says_what_to_do(await world.publish(image_id))
+    assert await world.scrub() == {"good": 1}
+    assert (await world.publish(image_id)).status == 200
 
 
 async def test_sec_27_what_post_registers_is_public_once_it_was_read(world: World) -> None:

@@ -57,6 +57,6 @@ def difference(image: Image, sent: Sent) -> str | None:
     for name, digest in sent.digests.items():
         if known.get(name) not in (None, digest):
             return f"the {name} digest is {digest}, not {known[name]}"
-    if image.crc64nvme not in (None, sent.crc64nvme):
+    if None not in (image.crc64nvme, sent.crc64nvme) and image.crc64nvme != sent.crc64nvme:
         return "the CRC-64/NVME is another one"
     return None
