@@ -8,7 +8,7 @@ import tidegate
 
 ROOT = Path(tidegate.__file__).parent
 
-GROUND = {"settings", "telemetry", "killpoints", "wire", "diagram"}
+GROUND = {"settings", "telemetry", "killpoints", "wire", "diagram", "private_files"}
 FLOORS = {
     "domain": 0,
     "catalog": 1,

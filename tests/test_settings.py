@@ -22,6 +22,7 @@ from tidegate.settings import (
     load,
     parse_duration,
     parse_size,
+    secrets_of,
 )
 from tidegate.stores.memory import MemoryStore
 
@@ -502,3 +503,27 @@ def test_exports_may_be_allowed_by_the_environment(tmp_path: Path) -> None:
     environ = {"TIDEGATE_EXPORT__STORES": "local/a,local/b", "TIDEGATE_EXPORT__URLS": "https://h/"}
     found = of("", tmp_path, **environ).exports
     assert (found.stores, found.urls) == (("local/a", "local/b"), ("https://h/",))
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("", []),
+        ('[auth.keystone]\npassword = ""\nusername = "u"', []),
+        ('[auth.keystone]\npassword = "x"', ["auth.keystone.password"]),
+        (
+            '[auth.keystone]\napplication_credential_secret = "x"',
+            ["auth.keystone.application_credential_secret"],
+        ),
+        ('[[stores]]\nsecret_key_file = "x"', []),
+        ('[[stores]]\nsecret_key = "x"\n[[stores]]\nsecret_key = "y"', ["stores.secret_key"]),
+        ('[catalog]\nurl = "postgresql://u@host/db"', []),
+        ('[catalog]\nurl = "postgresql://u:pw@host/db"', ["catalog.url"]),
+    ],
+)
+def test_sec_64_which_secrets_a_configuration_holds(
+    tmp_path: Path, text: str, names: list[str]
+) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text(text, encoding="utf-8")
+    assert secrets_of(path) == names

@@ -19,6 +19,7 @@ from tidegate.domain.errors import StoreError, TidegateError
 from tidegate.domain.policy import Policy
 from tidegate.domain.status import WHEN_BROKEN
 from tidegate.identity.base import Anyone, Identity
+from tidegate.identity.failures import FailedTokens
 from tidegate.identity.keystone import Keystone
 from tidegate.identity.limits import KeystoneLimits
 from tidegate.identity.policy_file import Judged, PolicyFile, read_protections
@@ -29,7 +30,7 @@ from tidegate.jobs.orphans import LOOK_AT_MOST, Orphans
 from tidegate.jobs.purger import Purger
 from tidegate.jobs.reaper import Reaper
 from tidegate.jobs.runner import Job, Runner
-from tidegate.jobs.scrub import Scrub
+from tidegate.jobs.scrub import Scrub, Verify
 from tidegate.jobs.scrubber import Scrubber
 from tidegate.jobs.watcher import Watcher
 from tidegate.jobs.worker import Purge, Worker
@@ -126,12 +127,13 @@ async def gateway(
     async with AsyncExitStack() as stack:
         jobs: list[Job] = []
         identity: Identity = Anyone()
+        failed = FailedTokens(settings.auth.failed_tokens)
         if settings.auth.mode == "tokens":
-            identity = tokens = Tokens(settings.auth.tokens_file)
+            identity = tokens = Tokens(settings.auth.tokens_file, failed)
             await tokens.open()
             jobs.append(tokens)
         elif settings.auth.mode == "keystone":
-            identity = keystone = Keystone(settings.auth.keystone)
+            identity = keystone = Keystone(settings.auth.keystone, failed)
             await keystone.open()
             stack.push_async_callback(keystone.close)
             jobs.append(keystone)
@@ -354,7 +356,8 @@ async def gateway(
                 node=node,
             )
             # a look lasts as long as the slowest reading of all images
-            slow = Runner([Scrub(scrubbing, older_than=settings.scrub.every)], deadline=None)
+            again = Scrub(scrubbing, older_than=settings.scrub.every)
+            slow = Runner([again, Verify(scrubbing)], deadline=None)
             slow.start()
             stack.push_async_callback(slow.close)
             stack.callback(scrubbing.stop)

@@ -39,6 +39,7 @@ _EXPORT_URL = re.compile(
     r"(?:(?!\.+/)[a-z0-9._~+@=,-]+/)*",
     re.ASCII | re.IGNORECASE,
 )
+_PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]+@")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -147,8 +148,11 @@ class Keystone(Branch):
 
 
 class Auth(Branch):
+    """``failed_tokens``: of one client address, a minute, in each worker; 0: no limit."""
+
     mode: Literal["none", "tokens", "keystone"] = "none"
     tokens_file: Path = Path("tokens.toml")
+    failed_tokens: int = Field(default=600, ge=0)
     keystone: Keystone = Keystone()
 
     @model_validator(mode="after")
@@ -267,6 +271,7 @@ class Locations(Branch):
     show: bool = False
     show_direct_url: bool = False
     allow_refill: bool = False
+    publish_unverified: bool = False
     hash_rate: Rate = 50 * 2**20
 
 
@@ -326,6 +331,7 @@ class S3Store(Branch):
     access_key: str = ""
     secret_key: Secret = SecretStr("")
     secret_key_file: Path | None = None
+    ca_file: Path | None = None
     addressing: Literal["path", "virtual", "auto"] = "path"
     create_bucket: bool = False
     part_checksum: Literal["crc64nvme", "crc32c", "md5", "none"] = "crc64nvme"
@@ -486,6 +492,31 @@ def _explain(error: ValidationError) -> str:
         hint = f"; did you mean {near!r}?" if near else ""
         return f"unknown setting {where}{hint}"
     return f"{where}: {first['msg'].removeprefix('Value error, ')}"
+
+
+def secrets_of(path: Path) -> list[str]:
+    """The keys in a configuration (one that ``load`` takes) whose values are secrets, or URLs with
+    a password."""
+    return sorted(set(_secrets_in(tomllib.loads(path.read_text(encoding="utf-8")))))
+
+
+def _secrets_in(tree: object, name: str = "") -> Iterator[str]:
+    if isinstance(tree, dict):
+        for key, value in tree.items():
+            yield from _secrets_in(value, f"{name}.{key}".lstrip("."))
+    elif isinstance(tree, list):
+        for value in tree:
+            yield from _secrets_in(value, name)
+    elif isinstance(tree, str) and (
+        (tree and name.rpartition(".")[2] in _secret_keys()) or _PASSWORD.search(tree)
+    ):
+        yield name
+
+
+def _secret_keys() -> set[str]:
+    models = [keys for _, keys in _sections(Settings.model_fields)]
+    models += [store.model_fields for store in (FilesystemStore, S3Store, HttpStore)]
+    return {key for keys in models for key, field in keys.items() if field.annotation is SecretStr}
 
 
 def _nearest(key: str) -> str | None:

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import MutableMapping
 from contextlib import suppress
@@ -68,9 +69,54 @@ class _Output:
     def msg(self, line: str | bytes) -> None:
         text = line if isinstance(line, bytes) else line.encode("utf-8", "replace")
         with suppress(OSError, ValueError):
-            os.write(sys.stderr.fileno(), text + b"\n")
+            os.write(sys.stderr.fileno(), redacted(text) + b"\n")
 
     debug = info = warning = error = exception = critical = msg
+
+
+_SIGN = re.compile(rb"gAAAA|tg_|A[KS]IA|X-Amz-|://|-[Tt]oken|uthorization|ookie")
+"""What a secret has about it: to look for these alone costs a request three microseconds."""
+
+_SECRET = re.compile(
+    rb"""
+    gAAAA[\w=-]{20,}                                   # Keystone's tokens
+    | tg_[\w-]{20,}                                    # ours
+    | (?:AKIA|ASIA)[0-9A-Z]{12,}
+    | (?<=X-Amz-Signature=)[^&"\s]+
+    | (?<=X-Amz-Credential=)[^&"\s]+
+    | (?<=X-Amz-Security-Token=)[^&"\s]+
+    | (?<=://)[^/@\s"]*:[^/@\s"]*(?=@)                 # user and password of a URL
+    | (?i:(?:x-(?:auth|service|subject|storage)-token|authorization|cookie)["'\\]*\s*[:=])[^,}\r\n]*
+    """,
+    re.VERBOSE,
+)
+
+
+def redacted(line: bytes) -> bytes:
+    """Without what looks like a secret: no entry is meant to hold one, and this is for the one
+    that does."""
+    return _SECRET.sub(b"***", line) if _SIGN.search(line) else line
+
+
+def _escaped(text: str, but: str = "") -> str:
+    """Without characters that would tell a terminal something, or change what is seen."""
+    if text.isprintable():
+        return text
+    return "".join(
+        one if one.isprintable() or one in but else one.encode("unicode_escape").decode()
+        for one in text
+    )
+
+
+def _for_terminals(
+    logger: object, name: str, fields: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    for key, value in fields.items():
+        if key == "exception":
+            fields[key] = _escaped(value, but="\n")
+        elif not isinstance(value, int | float | None):
+            fields[key] = _escaped(str(value))
+    return fields
 
 
 def _as_json(logger: object, name: str, fields: MutableMapping[str, Any]) -> bytes:
@@ -93,7 +139,9 @@ def configure_logging(level: str = "INFO") -> None:
         processors = [
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+            structlog.processors.format_exc_info,
+            _for_terminals,
+            structlog.dev.ConsoleRenderer(),
         ]
     structlog.configure(
         processors=processors,

@@ -1,5 +1,7 @@
 """Attacks on a running gateway that belong to no single call."""
 
+import asyncio
+import gzip
 import time
 from pathlib import Path
 
@@ -7,9 +9,11 @@ import pytest
 from structlog.testing import capture_logs
 from tests.kit.gateway import ABSENT, Gateway, raw, running
 from tests.kit.identity import of
-from tests.kit.stores import FaultyStore
+from tests.kit.server import until
+from tests.kit.stores import FaultyStore, objects
 from tests.kit.tokens import everybody
 
+from tidegate.api import server
 from tidegate.catalog import tables
 
 JSON = {"Content-Type": "application/json"}
@@ -156,3 +160,132 @@ async def test_sec_53_54_55_no_browser_opens_image_data(
     assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
     assert headers["Content-Disposition"] == f'attachment; filename="{image_id}.raw"'
     assert headers["Cache-Control"].startswith("private")
+
+
+DRIP = b"X: y\r\n"
+
+
+async def test_s11_a_head_that_drips_is_cut(
+    store: FaultyStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "KEEP_ALIVE", 0.2)
+    async with running(store, tmp_path) as gate:
+        for begun in (b"", b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", gate.port)
+            writer.write(begun + b"GET /v2/images HTTP/1.1\r\n")
+            answered = asyncio.ensure_future(reader.read())
+            async with asyncio.timeout(20):
+                while not answered.done():
+                    writer.write(DRIP)
+                    await asyncio.wait([answered], timeout=0.05)
+            assert (await answered).count(b"HTTP/1.1 ") == (1 if begun else 0)
+            writer.close()
+
+
+async def test_s9_each_of_many_requests_in_one_go_needs_its_own_token(
+    store: FaultyStore, tmp_path: Path
+) -> None:
+    tokens = everybody(tmp_path / "tokens.toml")
+    auth = {"mode": "tokens", "tokens_file": str(tmp_path / "tokens.toml")}
+    good, other = (tokens[name]["X-Auth-Token"] for name in ("owner", "stranger"))
+    async with running(store, tmp_path, auth=auth) as gate:
+        body = {"disk_format": "raw", "container_format": "bare", "visibility": "private"}
+        made = await gate.ask("POST", "/v2/images", json=body, headers=tokens["owner"])
+        start = f"GET /v2/images/{made.json['id']} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        asked = [(good, 200), ("", 401), (good, 200), (other, 404), ("bad", 401), (good, 200)] * 20
+        lines = [f"{start}X-Auth-Token: {token}\r\n" if token else start for token, _ in asked]
+        sent = "\r\n".join([*lines, f"{start}Connection: close\r\n", ""])
+        answer = await raw(gate.port, sent.encode())
+        found = [int(one[:3]) for one in answer.split(b"HTTP/1.1 ")[1:]]
+        assert found == [*(status for _, status in asked), 401]
+
+
+BOMB = gzip.compress(bytes(50 * 2**20))
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd", "GZIP", "identity, gzip"])
+@pytest.mark.parametrize(
+    ("method", "path", "kind"),
+    [
+        ("POST", "/v2/images", "application/json"),
+        ("PATCH", "/v2/images/{}", "application/openstack-images-v2.1-json-patch"),
+        ("PUT", "/v2/images/{}/file", "application/octet-stream"),
+        ("PUT", "/v2/images/{}/stage", "application/octet-stream"),
+        ("PUT", "/v1/images/{}", "application/octet-stream"),
+        ("POST", "/v2/images/{}/import", "application/json"),
+        ("POST", "/v2/tasks", "application/json"),
+    ],
+)
+async def test_s12_a_bomb_is_expanded_nowhere(
+    gate: Gateway, store: FaultyStore, method: str, path: str, kind: str, coding: str
+) -> None:
+    image_id = await gate.create()
+    begun = time.monotonic()
+    headers = {"Content-Type": kind, "Content-Encoding": coding}
+    answer = await gate.ask(method, path.format(image_id), data=BOMB, headers=headers)
+    assert answer.status in (400, 413, 415)
+    assert time.monotonic() - begun < AT_ONCE
+    assert await objects(store) == {}
+    assert (await gate.show(image_id))["status"] == "queued"
+
+
+async def test_s7_a_chunk_with_a_long_extension_holds_up_nobody(gate: Gateway) -> None:
+    image_id = await gate.create()
+    head = (
+        f"PUT /v2/images/{image_id}/file HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n"
+        "Content-Type: application/octet-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
+    chunk = b"3;" + b"x" * 2**20 + b"\r\nabc\r\n0\r\n\r\n"
+    answer = await raw(gate.port, head.encode() + chunk)
+    status = (await gate.show(image_id))["status"]
+    assert (int(answer[9:12]), status) in ((204, "active"), (400, "killed"), (400, "queued"))
+    assert (await gate.ask("GET", "/healthz")).status == 200
+
+
+@pytest.mark.parametrize("later", [False, True], ids=["at once", "later"])
+async def test_s8_trailers_have_an_end(gate: Gateway, store: FaultyStore, later: bool) -> None:
+    image_id = await gate.create()
+    head = (
+        f"PUT /v2/images/{image_id}/file HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n"
+        "Content-Type: application/octet-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+        "3\r\nabc\r\n"
+    )
+    reader, writer = await asyncio.open_connection("127.0.0.1", gate.port)
+    writer.write(head.encode())
+
+    async def saving() -> bool:
+        return (await gate.show(image_id))["status"] == "saving"
+
+    if later:
+        await until(saving, "the upload to begin")
+    writer.write(b"0\r\n" + b"A: b\r\n" * 10_000 + b"\r\n")
+    async with asyncio.timeout(20):
+        answer = await reader.read()
+    writer.close()
+    assert int(answer[9:12]) in (400, 431)
+    assert (await gate.show(image_id))["status"] == ("killed" if later else "queued")
+    assert await objects(store) == {}
+
+
+async def test_s37_a_token_in_the_url_is_none(store: FaultyStore, tmp_path: Path) -> None:
+    token = everybody(tmp_path / "tokens.toml")["admin"]["X-Auth-Token"]
+    auth = {"mode": "tokens", "tokens_file": str(tmp_path / "tokens.toml")}
+    async with running(store, tmp_path, auth=auth) as gate:
+        for name in ("X-Auth-Token", "token", "access_token"):
+            assert (await gate.ask("GET", f"/v2/images?{name}={token}")).status == 401
+        there = f"http://x:{token}@127.0.0.1:{gate.port}/v2/images"
+        sent = f"GET {there} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
+        assert (await raw(gate.port, sent.encode())).startswith(b"HTTP/1.1 400")
+
+
+@pytest.mark.parametrize("origin", ["null", "https://images.example.evil", "https://x.example"])
+@pytest.mark.parametrize("method", ["OPTIONS", "GET"])
+async def test_s44_no_other_site_is_told_that_it_may_read(
+    store: FaultyStore, tmp_path: Path, method: str, origin: str
+) -> None:
+    headers = everybody(tmp_path / "tokens.toml")["owner"]
+    auth = {"mode": "tokens", "tokens_file": str(tmp_path / "tokens.toml")}
+    asking = {"Origin": origin, "Access-Control-Request-Method": "GET"}
+    async with running(store, tmp_path, auth=auth) as gate:
+        answer = await gate.ask(method, "/v2/images", headers={**headers, **asking})
+        assert not [name for name in answer.headers if name.lower().startswith("access-control")]

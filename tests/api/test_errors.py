@@ -20,6 +20,8 @@ def made(kind: type[e.TidegateError]) -> e.TidegateError:
         return e.DigestMismatch("md5", "a", "b")
     if kind is e.WrongFormat:
         return e.WrongFormat("qcow2", "raw")
+    if kind is e.Unverified:
+        return e.Unverified()
     if kind is e.RangeRefused:
         return e.RangeRefused("no such range", 10)
     return kind("for the person who asked")
@@ -56,6 +58,7 @@ def test_only_what_may_pass_by_itself_is_answered_503(kind: type[e.TidegateError
         (e.CatalogDown, 503), (e.SourceBroke, 502), (e.IdentityDown, 503), (e.WrongFormat, 415),
         (e.UnsafeFormat, 415), (e.TargetBroke, 502), (e.TargetRefused, 502),
         (e.NotCopied, 502), (e.CallMissing, 502), (e.UploadMissing, 502),
+        (e.Unverified, 403),
     ],
 )  # fmt: skip
 def test_what_is_answered(kind: type[e.TidegateError], status: int) -> None:

@@ -112,7 +112,7 @@ async def test_an_empty_list_is_403_before_the_policy(world: World) -> None:
 
 
 async def test_the_policy_is_asked_before_the_status(world: World) -> None:
-    image_id = await world.located(visibility="public")
+    image_id = await world.located(visibility="community")
     await world.catalog.advance(image_id, Event.DEACTIVATE)
     for step in (world.add(), world.replace(world.at())):
         answer = await world.patch(image_id, step, STRANGER)

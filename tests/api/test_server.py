@@ -375,8 +375,8 @@ async def test_s40_a_name_splits_no_answer(gate: Gateway, name: str) -> None:
         "POST", "/v2/images",
         json={"name": name, "disk_format": "raw", "container_format": "bare"},
     )  # fmt: skip
-    if created.status == 400:
-        assert created.message
+    if "\0" in name:  # which databases refuse
+        assert created.status == 400
         return
     image_id = created.json["id"]
     assert (await gate.put(image_id, b"x")).status == 204

@@ -111,6 +111,30 @@ def test_images_of_the_first_schema_are_brought_into_one_row(url: str, path: Pat
     }
 
 
+def test_of_an_older_catalog_nobody_knows_which_registered_data_was_read(
+    url: str, path: Path
+) -> None:
+    upgrade(url, "0013")
+    connection = sqlite3.connect(path)
+    connection.execute(
+        "INSERT INTO images (id, status, visibility, protected, hidden, min_disk, min_ram, "
+        "was_active, created_at, updated_at) "
+        "VALUES ('image', 'active', 'shared', 0, 0, 0, 0, 1, 1, 1)"
+    )
+    places = [("main", "uploaded", 1), ("main", "adopted", 0), ("http", "https://host/x", 0)]
+    for position, (store, key, own) in enumerate(places):
+        connection.execute(
+            "INSERT INTO image_locations (image_id, position, store, key, own, metadata) "
+            "VALUES ('image', ?, ?, ?, ?, '{}')",
+            [position, store, key, own],
+        )
+    connection.commit()
+    upgrade(url)
+    marked = connection.execute("SELECT key FROM image_locations WHERE unverified").fetchall()
+    connection.close()
+    assert marked == [("https://host/x",)]
+
+
 def test_processes_may_upgrade_at_once(url: str, path: Path) -> None:
     spawn = multiprocessing.get_context("spawn")
     workers = [spawn.Process(target=upgrade, args=(url,)) for _ in range(3)]

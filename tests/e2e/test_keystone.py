@@ -237,6 +237,7 @@ async def test_a_fault_of_our_account_is_not_the_callers(
 def server(keystone: Keystone, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("gateway")
     password = folder / "password"
+    password.touch(0o600)
     password.write_text(SERVICE_PASSWORD, encoding="utf-8")
     store = {"type": "filesystem", "id": "local", "path": str(folder / "images")}
     account = {"username": "tidegate", "password_file": str(password), "url": keystone.url}

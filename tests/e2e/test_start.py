@@ -63,6 +63,7 @@ def at_once(
 
 def config(folder: Path, text: str) -> str:
     path = folder / "tidegate.toml"
+    path.touch(0o600)
     path.write_text(text, encoding="utf-8")
     return str(path)
 
@@ -128,6 +129,51 @@ def test_a_store_of_an_unknown_type(tmp_path: Path, at_once: Callable[..., str])
 def test_a_value_that_cannot_be_names_its_key(tmp_path: Path, at_once: Callable[..., str]) -> None:
     found = at_once("--config", config(tmp_path, '[uploads]\nlease = "soon"\n'))
     assert "uploads.lease" in found
+
+
+S3_OF_A_FILE = """
+[[stores]]
+type = "s3"
+id = "main"
+endpoint = "http://127.0.0.1:1"
+bucket = "images"
+access_key = "a"
+secret_key_file = "secret"
+"""
+KEYSTONE_OF_A_FILE = """
+[auth]
+mode = "keystone"
+[auth.keystone]
+username = "tidegate"
+password_file = "secret"
+"""
+
+
+@pytest.mark.parametrize("text", [S3_OF_A_FILE, KEYSTONE_OF_A_FILE], ids=["s3", "keystone"])
+def test_sec_64_a_secrets_file_that_is_open_to_others_stops_the_start(
+    tmp_path: Path, text: str
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("s3cr3t-value", encoding="utf-8")
+    secret.chmod(0o640)
+    found = refused(tmp_path, "--config", config(tmp_path, text))
+    assert "secret_key_file" in found or "password_file" in found
+    assert "chmod 600 secret" in found
+    assert "s3cr3t-value" not in found
+
+
+def test_sec_64_a_configuration_that_is_open_to_others_and_holds_a_secret_is_told(
+    tmp_path: Path,
+) -> None:
+    with closed_port() as port:
+        path = Path(config(tmp_path, s3(f"http://127.0.0.1:{port}")))
+        path.chmod(0o644)
+        found = run("serve", "--port", "0", "--config", str(path), folder=tmp_path)
+    assert found.code == 1
+    warned, refusal = found.err.splitlines()
+    assert warned.startswith("tidegate: warning: ")
+    assert f"stores.secret_key; run: chmod 600 {path}" in warned
+    assert "s3cr3t-value" not in warned + refusal
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])

@@ -119,8 +119,9 @@ def test_killed_while_it_mends_a_live_gateway_takes_back_what_is_left(
         kind="application/openstack-images-v2.1-json-patch",
     )  # fmt: skip
     assert status == 200, body
-    flip(path)
     arguments = ("scrub", "--image", image_id, "--rate", "0", "--json")
+    assert left(run(*arguments, folder=folder, environ=SETTINGS)) == {"good": 2}
+    flip(path)
     killed = run(*arguments, folder=folder, environ={**SETTINGS, "TIDEGATE_KILL": point})
     assert killed.code == -signal.SIGKILL
 

@@ -335,11 +335,23 @@ async def test_the_password_may_lie_in_a_file(
     fake: FakeKeystone, opened: Opened, tmp_path: Path
 ) -> None:
     path = tmp_path / "password"
+    path.touch(0o600)
     path.write_text(f"{PASSWORD}\n", encoding="utf-8")
     await who(await opened(password="", password_file=path))
     path.unlink()
     with pytest.raises(SettingsError, match=r"^auth.keystone.password_file: cannot read "):
         await opened(password="", password_file=path)
+
+
+async def test_sec_64_a_password_file_that_is_open_to_others_is_refused(
+    opened: Opened, tmp_path: Path
+) -> None:
+    path = tmp_path / "password"
+    path.write_text(PASSWORD, encoding="utf-8")
+    path.chmod(0o604)
+    with pytest.raises(SettingsError, match="chmod 600") as refused:
+        await opened(password="", password_file=path)
+    assert PASSWORD not in str(refused.value)
 
 
 async def test_a_file_of_authorities_must_be_one(opened: Opened, tmp_path: Path) -> None:

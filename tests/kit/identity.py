@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from tidegate.domain.policy import Caller
+from tidegate.identity.base import Address, nowhere
 
 ADMIN = {"X-Auth-Token": "root:admin,member,reader"}
 READER = {"X-Auth-Token": "p1:reader"}
@@ -18,7 +19,13 @@ def of(project: str) -> dict[str, str]:
 class Named:
     """A token is ``PROJECT:ROLE,ROLE``; without one: an administrator without a project."""
 
-    async def caller(self, headers: Mapping[str, str], method: str = "", path: str = "") -> Caller:
+    async def caller(
+        self,
+        headers: Mapping[str, str],
+        method: str = "",
+        path: str = "",
+        address: Address = nowhere,
+    ) -> Caller:
         token = headers.get("X-Auth-Token", ":admin,member,reader")
         project, _, roles = token.partition(":")
         return Caller(project or None, frozenset(roles.split(",")))

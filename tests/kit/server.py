@@ -217,6 +217,7 @@ def configure(folder: Path, stores: list[dict[str, Any]], **sections: Mapping[st
     for store in stores:
         lines += ["[[stores]]", *_pairs(store), ""]
     path = folder / "tidegate.toml"
+    path.touch(0o600)
     path.write_text("\n".join(lines), encoding="utf-8")
     return path
 

@@ -10,6 +10,8 @@ import pytest
 from structlog.testing import capture_logs
 from tests.kit.gateway import Gateway, running
 from tests.kit.looks import Looks
+from tests.kit.origins import serving
+from tests.kit.server import until
 from tests.kit.sources import Bytes, pattern
 from tests.kit.stores import FaultyStore, objects, part_of, read_all, unfinished
 from tests.services.conftest import MIB, World
@@ -576,3 +578,87 @@ async def says_why(gate: Gateway, image_id: str) -> None:
     assert (await gate.show(image_id))["status"] == "deactivated"
     assert (await gate.failure(image_id))["reason"] == "wrong_bytes"
     assert b'tidegate_scrubbed_total{verdict="wrong"}' in (await gate.ask("GET", "/metrics")).body
+
+
+# what clients registered
+
+
+class Registered:
+    """An image whose data lies at a source that is one of the stores."""
+
+    def __init__(self, scrubs: Scrubs) -> None:
+        self.scrubs = scrubs
+        self.source = FaultyStore(MemoryStore("source"))
+        scrubs.stores["source"] = self.source
+
+    async def image(self, data: bytes = DATA) -> Image:
+        image_id = await self.scrubs.world.queued()
+        await self.source.put(image_id, part_of(data))
+        step = AddLocation(
+            location=Location("source", image_id, own=False), learnt={"size": len(data)}
+        )
+        catalog = self.scrubs.world.catalog
+        changed, _ = await catalog.change_image(image_id, ImageChange(locations=[step]))
+        return changed
+
+
+@pytest.fixture
+def registered(scrubs: Scrubs) -> Registered:
+    return Registered(scrubs)
+
+
+async def test_registered_data_is_read_once_and_by_one(registered: Registered) -> None:
+    image = await registered.image()
+    catalog = registered.scrubs.world.catalog
+    (copy,) = await catalog.unverified_copies()
+    assert await catalog.take_copy(copy, lease=30)
+    assert (await registered.scrubs.scrubbing().verify()).verdicts == {}
+    await catalog.leave_copy(copy, good=False)
+    found = await registered.scrubs.scrubbing().verify(image_id=image.id)
+    assert found.verdicts == {Verdict.GOOD: 1}
+    assert (await registered.scrubs.scrubbing().verify()).verdicts == {}
+    assert registered.scrubs.world.arena.in_use == 0
+
+
+async def test_registered_data_is_no_matter_of_the_run_of_our_own(registered: Registered) -> None:
+    await registered.image()
+    assert (await registered.scrubs.run()).verdicts == {}
+
+
+async def test_a_source_that_takes_its_time_is_given_up(
+    registered: Registered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SETTLES", 0.05)
+    await registered.image()
+    registered.source.before["read"] = asyncio.Event().wait
+    report = await registered.scrubs.scrubbing().verify()
+    assert report.verdicts == {Verdict.UNREACHABLE: 1}
+    assert report.findings[0].message == "it is too slow"
+
+
+async def test_what_was_not_found_right_is_left_alone_for_a_while(registered: Registered) -> None:
+    image = await registered.image()
+    await registered.source.put(image.id, part_of(DATA[:-1]))
+    scrubbing = registered.scrubs.scrubbing()
+    assert (await scrubbing.verify()).verdicts == {Verdict.WRONG: 1}
+    assert (await scrubbing.verify(patience=3600)).verdicts == {}
+    assert (await scrubbing.verify()).verdicts == {Verdict.WRONG: 1}
+
+
+async def test_the_clock_reads_registered_data_by_itself(tmp_path: Path) -> None:
+    store = MemoryStore()
+    async with serving(DATA) as origin:
+        async with running(store, tmp_path) as gate:
+            image_id = await gate.create()
+            step = {
+                "op": "add",
+                "path": "/locations/-",
+                "value": {"url": origin.url, "metadata": {}},
+            }
+            assert (await gate.patch(image_id, step)).status == 200
+        async with running(store, tmp_path, scrub={"rate": "1GiB"}) as gate:
+
+            async def read() -> bool:
+                return (await gate.show(image_id))["checksum"] is not None
+
+            await until(read, "it to be read")

@@ -6,13 +6,18 @@
 import asyncio
 import ipaddress
 import socket
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
+from tests.kit.keystone_fake import self_signed
+from yarl import URL
 
 from tidegate.domain.errors import LocationRefused, ObjectMissing, StoreDown
 from tidegate.settings import Fetch
@@ -470,6 +475,26 @@ async def test_s25_open_closed_and_silent_are_told_in_the_same_words(
     assert UNREACHABLE in said.pop()
 
 
+@pytest.mark.parametrize(
+    ("begun", "target", "followed"),
+    [
+        ("https://8.8.8.8/x", "http://8.8.8.8/y", False),
+        ("https://8.8.8.8/x", "https://8.8.8.8/y", True),
+        ("https://8.8.8.8/x", "/y", True),
+        ("http://8.8.8.8/x", "https://8.8.8.8/y", True),
+    ],
+)
+def test_sec_14_no_redirect_leads_out_of_tls(
+    fetcher: Fetcher, begun: str, target: str, followed: bool
+) -> None:
+    response: Any = SimpleNamespace(headers={"Location": target})
+    if followed:
+        assert fetcher._follow(STORE, URL(begun), response).path == "/y"
+    else:
+        with pytest.raises(StoreDown, match=UNREACHABLE):
+            fetcher._follow(STORE, URL(begun), response)
+
+
 @pytest.mark.parametrize("status", [404, 410])
 async def test_what_is_not_there_is_missing_in_the_same_words(
     allowed: Fetcher, site: Site, status: int
@@ -489,6 +514,27 @@ async def test_sec_18_nothing_of_ours_goes_out(allowed: Fetcher, site: Site) -> 
         assert headers["Accept-Encoding"] == "identity"
         assert headers["Range"] == "bytes=0-"
         assert not {"Cookie", "Referer", "Authorization", "X-Auth-Token"} & set(headers)
+
+
+async def test_sec_70_a_certificate_must_be_of_a_known_authority(
+    allowed: Fetcher, tmp_path: Path
+) -> None:
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(self_signed(tmp_path / "certificate.pem"))
+    asked: list[str] = []
+
+    async def answer(request: web.BaseRequest) -> web.Response:
+        asked.append(request.path)
+        return web.Response(body=b"abc")
+
+    server = web.Server(answer)
+    listening = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0, ssl=tls)
+    port = listening.sockets[0].getsockname()[1]
+    with pytest.raises(StoreDown, match=UNREACHABLE):
+        await get(allowed, f"https://127.0.0.1:{port}/x")
+    assert asked == []
+    listening.close()
+    await server.shutdown(0.1)
 
 
 async def test_a_broken_answer_is_told_as_such(allowed: Fetcher) -> None:

@@ -5,6 +5,7 @@ import asyncio
 import base64
 import hashlib
 import socket
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +17,8 @@ import pytest
 import stamina
 from aiohttp import web
 from awscrt.checksums import crc32c, crc64nvme
+from structlog.testing import capture_logs
+from tests.kit.keystone_fake import self_signed
 from tests.kit.sources import pattern
 from tests.kit.stores import objects, part_of, read_all, unfinished
 from tests.stores.test_contract import key, s3_settings
@@ -106,6 +109,7 @@ async def test_credentials_may_come_from_the_environment(
 
 async def test_the_secret_may_come_from_a_file(seaweedfs: SeaweedFS, tmp_path: Path) -> None:
     path = tmp_path / "secret"
+    path.touch(0o600)
     path.write_text(f"{seaweedfs.secret_key}\n", encoding="utf-8")
     settings = s3_settings(seaweedfs.endpoint, seaweedfs.access_key, "", secret_key_file=path)
     async with opened(settings) as store:
@@ -118,9 +122,103 @@ async def test_a_file_of_the_secret_that_cannot_be_read_is_told(
 ) -> None:
     path = tmp_path / "secret"
     if content is not None:
+        path.touch(0o600)
         path.write_bytes(content)
     said = await refused(s3_settings("http://127.0.0.1:1", secret_key_file=path))
     assert "secret_key_file" in said
+
+
+async def test_sec_64_a_file_of_the_secret_that_is_open_to_others_is_refused(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "secret"
+    path.write_text("s3cr3t-value", encoding="utf-8")
+    path.chmod(0o640)
+    said = await refused(s3_settings("http://127.0.0.1:1", secret_key_file=path))
+    assert "chmod 600" in said
+    assert "s3cr3t-value" not in said
+
+
+# TLS
+
+
+@asynccontextmanager
+async def secure(certificate: Path) -> AsyncIterator[tuple[str, list[str]]]:
+    """A server by TLS that has every bucket and takes every object; its URL, and who came."""
+    came: list[str] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        came.append(request.method)
+        await request.read()
+        return web.Response(headers={"ETag": '"x"'})
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(certificate)
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
+    try:
+        yield f"https://127.0.0.1:{runner.addresses[0][1]}", came
+    finally:
+        await runner.cleanup()
+
+
+async def test_sec_70_a_certificate_must_be_of_a_known_authority(tmp_path: Path) -> None:
+    certificate = self_signed(tmp_path / "certificate.pem")
+    async with secure(certificate) as (url, came):
+        assert "certificate" in await refused(s3_settings(url, attempts=1))
+        assert came == []
+
+
+async def test_sec_70_an_authority_of_ones_own_is_trusted_by_control_calls_and_bytes(
+    tmp_path: Path,
+) -> None:
+    certificate = self_signed(tmp_path / "certificate.pem")
+    async with secure(certificate) as (url, came):
+        async with opened(s3_settings(url, attempts=1, ca_file=certificate)) as store:
+            await store.put(key(), part_of(b"abc"))
+        assert came == ["HEAD", "PUT"]
+
+
+async def test_sec_70_bytes_go_to_no_other_authority_than_control_calls(tmp_path: Path) -> None:
+    ours, other = (self_signed(tmp_path / f"{name}.pem") for name in ("ours", "other"))
+    async with secure(ours) as (url, _), secure(other) as (elsewhere, came):
+        async with opened(s3_settings(url, attempts=1, ca_file=ours)) as store:
+            store._http._base = elsewhere
+            with pytest.raises(StoreError, match="certificate"):
+                await store.put(key(), part_of(b"abc"))
+        assert came == []
+
+
+async def test_a_file_of_authorities_must_be_one(tmp_path: Path) -> None:
+    path = tmp_path / "ca.pem"
+    for content in (None, "no certificate"):
+        if content is not None:
+            path.write_text(content, encoding="utf-8")
+        said = await refused(s3_settings("https://127.0.0.1:1", ca_file=path))
+        assert said == f"ca_file: cannot use {path}"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "told"),
+    [("http://s3.example", True), ("http://10.0.0.1:8333", True), ("http://127.0.0.1:1", False),
+     ("http://localhost:1", False), ("http://[::1]:1", False), ("https://s3.example", False)],
+)  # fmt: skip
+async def test_sec_70_data_in_clear_to_another_host_is_told_at_each_start(
+    endpoint: str, told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def see(self: S3Store) -> None: ...
+
+    monkeypatch.setattr(S3Store, "_see_bucket", see)
+    for _ in range(2):
+        with capture_logs() as logs:
+            async with opened(s3_settings(endpoint)):
+                pass
+        said = [(entry["event"], entry["log_level"], entry["store"]) for entry in logs]
+        wanted = ("image data goes to the store without TLS", "warning", "main")
+        assert said == ([wanted] if told else [])
 
 
 @pytest.mark.parametrize(("access", "secret"), [("nobody", None), (None, "wrong-secret")])

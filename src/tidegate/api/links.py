@@ -1,12 +1,11 @@
 """Absolute links: by ``public_url``, else as a trusted proxy says, else as the request names us."""
 
 import re
-from ipaddress import ip_address
 
 from aiohttp import web
 
 from tidegate.api.keys import SETTINGS
-from tidegate.settings import Server
+from tidegate.api.proxies import is_trusted
 
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,255})(:[0-9]{1,5})?")
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
@@ -18,7 +17,7 @@ def base_url(request: web.Request) -> str:
     if server.public_url:
         return server.public_url.rstrip("/")
     scheme, host, prefix = request.scheme, request.host, ""
-    if server.proxies and _trusted(server, request.remote):
+    if server.proxies and is_trusted(server, request.remote):
         told, headers = request.forwarded[0] if request.forwarded else {}, request.headers
         scheme = _sound(told.get("proto"), "https?") or scheme
         host = _sound(told.get("host"), _HOST) or host
@@ -27,14 +26,6 @@ def base_url(request: web.Request) -> str:
             host = _sound(headers.get("X-Forwarded-Host"), _HOST) or host
             prefix = _sound((headers.get("X-Forwarded-Prefix") or "").rstrip("/"), _PREFIX) or ""
     return f"{scheme}://{host}{prefix}"
-
-
-def _trusted(server: Server, remote: str | None) -> bool:
-    try:
-        address = ip_address(remote or "")
-    except ValueError:
-        return False
-    return any(address in network for network in server.proxies)
 
 
 def _sound(value: str | None, form: str | re.Pattern[str]) -> str | None:

@@ -3,6 +3,7 @@
 import asyncio
 import re
 import time
+from functools import partial
 from random import getrandbits
 from urllib.parse import urlsplit
 
@@ -23,6 +24,7 @@ from tidegate.api.keys import (
     RUNNING,
     SETTINGS,
 )
+from tidegate.api.proxies import client_address
 from tidegate.api.v2 import discovery
 from tidegate.domain.errors import Forbidden, TidegateError, Unauthenticated
 from tidegate.settings import Settings
@@ -46,7 +48,7 @@ async def frame(request: web.Request, handler: Handler) -> web.StreamResponse:
         _refuse_unsound(request)
         if request.path not in OPEN:
             request[CALLER] = await app[IDENTITY].caller(
-                request.headers, request.method, request.path
+                request.headers, request.method, request.path, partial(client_address, request)
             )
         response = await handler(request)
     except TidegateError as error:

@@ -45,4 +45,4 @@ async def adopt(connection: AsyncConnection, image: Image) -> None:
     exporting = select(_e.task_id).where(_e.store == location.store, _e.key == location.key)
     if await connection.scalar(exporting):
         raise Conflict("an export is writing it")
-    await images.create(connection, image)
+    await images.create(connection, image, verified=True)

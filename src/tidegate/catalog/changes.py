@@ -6,7 +6,7 @@ from typing import assert_never
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from tidegate.catalog import images
+from tidegate.catalog import images, verifying
 from tidegate.catalog import tables as t
 from tidegate.catalog.base import (
     AddLocation,
@@ -18,7 +18,7 @@ from tidegate.catalog.base import (
 )
 from tidegate.catalog.rows import now
 from tidegate.domain.errors import BadTransition, Conflict, Forbidden, Invalid, NotFound, TooLarge
-from tidegate.domain.image import Image
+from tidegate.domain.image import Image, Visibility
 from tidegate.domain.status import GONE, Event, Status
 from tidegate.domain.upload import Removal
 
@@ -30,6 +30,10 @@ async def change(
     connection: AsyncConnection, image_id: str, wanted: ImageChange
 ) -> tuple[Image, list[Removal]]:
     legal = _LIVE if wanted.only_in is None else [status.value for status in wanted.only_in]
+    publishes = wanted.fields.get("visibility") == Visibility.PUBLIC
+    if publishes:
+        publishes = not await verifying.is_public(connection, image_id)
+    vouches = await verifying.differs(connection, image_id, wanted.fields)
     changed = await connection.execute(
         update(t.images)
         .where(_i.id == image_id, _i.status.in_(legal))
@@ -40,6 +44,8 @@ async def change(
         raise BadTransition(
             f"This change is not allowed while the image is {image.status}.", image.status
         )
+    if vouches:
+        await verifying.unverify(connection, image_id)
     await _change_properties(connection, image_id, wanted)
     if wanted.tags is not None:
         await connection.execute(delete(t.tags).where(t.tags.c.image_id == image_id))
@@ -49,6 +55,9 @@ async def change(
     for edit in wanted.locations:
         removals += await _edit_location(connection, image, edit)
         image = await images.refresh(connection, image_id)
+    added = any(isinstance(edit, AddLocation) for edit in wanted.locations)
+    if (publishes or added or vouches) and not wanted.publish_unverified:
+        await verifying.refuse_public(connection, image)
     return image, removals
 
 
@@ -126,7 +135,7 @@ async def _add_location(connection: AsyncConnection, image: Image, edit: AddLoca
         .where(c.image_id == image.id, c.position >= at)
         .values(position=c.position + 1)
     )
-    await images.put_location(connection, image.id, at, where)
+    await images.put_location(connection, image.id, at, where, verified=where.own)
     learnt = {
         name: value
         for name, value in edit.learnt.items()

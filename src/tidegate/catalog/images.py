@@ -61,7 +61,8 @@ async def read_live(connection: AsyncConnection, image_id: str) -> Image:
     return image
 
 
-async def create(connection: AsyncConnection, image: Image) -> Image:
+async def create(connection: AsyncConnection, image: Image, *, verified: bool) -> Image:
+    """``verified``: data that is not our own was read."""
     buried = t.tombstones.c.id
     taken = union_all(
         select(_i.id).where(_i.id == image.id), select(buried).where(buried == image.id)
@@ -79,7 +80,9 @@ async def create(connection: AsyncConnection, image: Image) -> Image:
     await put_properties(connection, image.id, image.properties)
     await put_tags(connection, image.id, image.tags)
     for position, location in enumerate(image.locations):
-        await put_location(connection, image.id, position, location)
+        await put_location(
+            connection, image.id, position, location, verified=verified or location.own
+        )
     return await refresh(connection, image.id)
 
 
@@ -164,7 +167,12 @@ def need_formats(image: Image) -> None:
 
 
 async def put_location(
-    connection: AsyncConnection, image_id: str, position: int, location: Location
+    connection: AsyncConnection,
+    image_id: str,
+    position: int,
+    location: Location,
+    *,
+    verified: bool = True,
 ) -> None:
     await connection.execute(
         insert(t.locations).values(
@@ -174,6 +182,7 @@ async def put_location(
             key=location.key,
             own=location.own,
             metadata=dict(location.metadata),
+            unverified=None if verified else True,
         )
     )
 

@@ -5,10 +5,10 @@ Each statement of a task's holder asks that the image is the task's still (``loc
 
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import or_, update
+from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from tidegate.catalog import images, locks, quotas, tasks
+from tidegate.catalog import images, locks, quotas, tasks, verifying
 from tidegate.catalog import tables as t
 from tidegate.catalog.engine import Database
 from tidegate.catalog.rows import now
@@ -48,12 +48,16 @@ class SqlRegistrations:
         learnt: Mapping[str, object],
         *,
         refill: bool,
+        publish_unverified: bool = False,
         allowance: Allowance = UNLIMITED,
     ) -> Image:
         async with self._database.transaction() as connection:
-            return await _register(
+            image = await _register(
                 connection, task, location, learnt, refill=refill, allowance=allowance
             )
+            if not publish_unverified:
+                await verifying.refuse_public(connection, image)
+            return image
 
     async def note_digests(self, task: Task, location: Location, learnt: Mapping[str, str]) -> None:
         async with self._database.transaction() as connection:
@@ -101,7 +105,8 @@ async def _register(
         raise Conflict("The image was active before; its data cannot be replaced.")
     importing = image.status is Status.IMPORTING
     event = Event.FINISH_IMPORT if importing else Event.REGISTER
-    await images.put_location(connection, image.id, 0, location)
+    verified = "hash_value" in learnt
+    await images.put_location(connection, image.id, 0, location, verified=verified)
     await images.advance(connection, image.id, event, **learnt)
     await quotas.admit_bytes(connection, image.owner, allowance)
     return await images.refresh(connection, image.id)
@@ -113,14 +118,9 @@ async def _note(
     image = await _claim(connection, task, _HAS_DATA)
     if not has(image, location):
         raise BadTransition("The location was removed meanwhile.", image.status)
-    same_or_none = [or_(_i[name].is_(None), _i[name] == value) for name, value in learnt.items()]
-    noted = await connection.execute(
-        update(t.images)
-        .where(_i.id == image.id, *same_or_none)
-        .values({**learnt, "updated_at": now()})
-    )
-    if noted.rowcount == 0:
+    if not await verifying.learn(connection, image.id, learnt):
         raise Conflict("Other digests than those of the data were set meanwhile.")
+    await verifying.verify(connection, image.id, location)
 
 
 async def settle(connection: AsyncConnection, task: Task) -> None:

@@ -4,13 +4,13 @@ A repair is an attempt of its own, so that whatever a crash leaves of it is foun
 it holds no claim on the image, and its end can only give it up or swap one location.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, and_, exists, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from tidegate.catalog import damage, images, uploads
+from tidegate.catalog import damage, images, uploads, verifying
 from tidegate.catalog import tables as t
 from tidegate.catalog.engine import Clock, Database
 from tidegate.catalog.rows import now
@@ -23,6 +23,7 @@ from tidegate.domain.upload import Failure, Removal, Upload, UploadState
 _l = t.locations.c
 _i = t.images.c
 _READ = (Status.ACTIVE.value, Status.DEACTIVATED.value)
+_since: ColumnElement[int] = func.coalesce(_l.scrubbed_at, _i.created_at)
 
 
 class SqlScrubs:
@@ -40,8 +41,25 @@ class SqlScrubs:
         image_id: str | None = None,
         limit: int = 50,
     ) -> list[Copy]:
-        rows = await self._database.rows(_copies(stores, before, after, image_id, limit))
+        due = and_(_l.own.is_(True), _l.store.in_(stores), _since < before)
+        rows = await self._database.rows(_copies(due, after, image_id, limit))
         return [Copy(**row) for row in rows]
+
+    async def unverified_copies(
+        self, *, after: Copy | None = None, image_id: str | None = None, limit: int = 50
+    ) -> list[Copy]:
+        due = _l.unverified.is_(True)
+        rows = await self._database.rows(_copies(due, after, image_id, limit))
+        return [Copy(**row) for row in rows]
+
+    async def verify_copy(self, copy: Copy, learnt: Mapping[str, str]) -> bool:
+        async with self._database.transaction() as connection:
+            if not await connection.scalar(select(_there(copy))):
+                return False
+            if learnt and not await verifying.learn(connection, copy.image_id, learnt):
+                return False
+            await verifying.verify(connection, copy.image_id, copy)
+            return True
 
     async def take_copy(self, copy: Copy, *, lease: float) -> bool:
         async with self._database.transaction() as connection:
@@ -75,20 +93,19 @@ class SqlScrubs:
 
 
 def _copies(
-    stores: Sequence[str], before: int, after: Copy | None, image_id: str | None, limit: int
+    due: ColumnElement[bool], after: Copy | None, image_id: str | None, limit: int
 ) -> Select[Any]:
-    """Those not found good since ``before``, the longest unseen first, from ``after`` on."""
-    since = func.coalesce(_l.scrubbed_at, _i.created_at).label("since")
+    """The longest unseen first, from ``after`` on."""
     wanted = (
-        select(_l.id, _l.image_id, _l.store, _l.key, since)
+        select(_l.id, _l.image_id, _l.store, _l.key, _since.label("since"))
         .join(t.images, _i.id == _l.image_id)
-        .where(_l.own.is_(True), _l.store.in_(stores), _i.status.in_(_READ), since < before)
-        .order_by(since, _l.id)
+        .where(_i.status.in_(_READ), due)
+        .order_by(_since, _l.id)
         .limit(limit)
     )
     if after is not None:
-        later = and_(since == after.since, _l.id > after.id)
-        wanted = wanted.where(or_(since > after.since, later))
+        later = and_(_since == after.since, _l.id > after.id)
+        wanted = wanted.where(or_(_since > after.since, later))
     return wanted if image_id is None else wanted.where(_i.id == image_id)
 
 

@@ -76,7 +76,7 @@ class SqlCatalog(
         async with self._database.transaction() as connection:
             if task is not None:
                 await tasks.create(connection, task)
-            created = await images.create(connection, image)
+            created = await images.create(connection, image, verified=False)
             await quotas.admit_image(connection, created, allowance)
             return created
 

@@ -14,6 +14,8 @@ again.
 
 ``exports`` has a row for each key of a store that a task is exporting to, or left behind.
 
+A location is ``unverified`` (else null) that a client registered and nobody here has read yet.
+
 What a namespace of metadata definitions holds is in one table, whatever its kind.
 """
 
@@ -133,6 +135,7 @@ locations = Table(
     Column("scrubbed_at", BigInteger),
     Column("scrub_clock", String(36)),
     Column("scrub_until", Float),
+    Column("unverified", Boolean),
     Index(None, "image_id", "position"),
     Index(None, "store", "key"),
 )

@@ -39,7 +39,8 @@ def scrub(
     ] = "0s",
     as_json: AsJson = False,
 ) -> None:
-    """Read stored images again, compare them with the catalog, and mend what can be mended.
+    """Read stored images again, compare them with the catalog, and mend what can be mended; and
+    once what was registered by URL.
 
     Runs beside live gateways. Stopped, it goes on with --older-than where it was.
     """
@@ -86,7 +87,9 @@ async def _run(
 
     async with workbench(settings) as bench:
         scrubbing = bench.scrubbing(rate=rate)
-        return await scrubbing.run(older_than=older_than, image_id=image, tell=tell)
+        report = await scrubbing.run(older_than=older_than, image_id=image, tell=tell)
+        report.add(await scrubbing.verify(image_id=image, tell=tell))
+        return report
 
 
 def _number(parse: Callable[[object], object], text: str, option: str) -> float:

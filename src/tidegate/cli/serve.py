@@ -7,9 +7,10 @@ import typer
 
 from tidegate.cli.options import ConfigFile, load_settings
 from tidegate.dev import BUCKET, development
+from tidegate.private_files import is_open_to_others
 from tidegate.seaweedfs import SeaweedError
 from tidegate.server import StartError, Supervisor, say
-from tidegate.settings import Settings, SettingsError
+from tidegate.settings import Settings, SettingsError, secrets_of
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -29,6 +30,9 @@ def serve(
 ) -> None:
     """Serve the Image API. Without a configuration: alone, on the current folder."""
     settings = load_settings(config, server={"host": host, "port": port, "workers": workers})
+    if config is not None and (secrets := secrets_of(config)) and is_open_to_others(config):
+        names = ", ".join(secrets)
+        say(f"warning: {config} is open to others, and holds {names}; run: chmod 600 {config}")
     if not insecure:
         _refuse_open(settings, "; say --insecure if that is meant")
     raise typer.Exit(_run(settings))

@@ -9,6 +9,7 @@ The tree (an answer is looked up by the nearest ancestor, in ``api/errors.py``):
     │   └── LocationRefused     a URL that may not be registered or fetched
     ├── Unauthenticated         no or a bad token
     ├── Forbidden               known caller, not allowed
+    │   └── Unverified          data that was never read here is not made public
     ├── NotFound                absent, or not for this caller's eyes
     │   └── NoData              the image has no bytes to read; says why
     ├── Conflict                the request does not fit the present state
@@ -93,6 +94,15 @@ class Unauthenticated(TidegateError):
 
 class Forbidden(TidegateError):
     pass
+
+
+class Unverified(Forbidden):
+    def __init__(self) -> None:
+        super().__init__(
+            "The image cannot be public: its digests are of data that was registered by URL, and "
+            "this server has not read it. Register it by POST of /locations with validation_data, "
+            "or have the operator run `tidegate scrub`."
+        )
 
 
 class NotFound(TidegateError):

@@ -24,8 +24,8 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """One location of ours, to be read again; ``since`` is when it was last found good, or else
-    when its image was made (microseconds UTC)."""
+    """One location, to be read again; ``since`` is when it was last found good, or else when its
+    image was made (microseconds UTC)."""
 
     id: int
     image_id: str
@@ -41,14 +41,22 @@ def algorithms(image: Image) -> list[str]:
     return [name for name in wanted if name and name in hashlib.algorithms_guaranteed]
 
 
+def unknown(image: Image, algorithm: str | None) -> dict[str, str]:
+    """The digests (columns) that the catalog does not know, and by what they are computed; by
+    ``algorithm`` where the image names none."""
+    strong = image.hash_algo or algorithm
+    found = {"checksum": "md5"} if image.checksum is None else {}
+    return found | ({"hash_value": strong} if image.hash_value is None and strong else {})
+
+
 def difference(image: Image, sent: Sent) -> str | None:
     """What tells these bytes from the image's; None: nothing."""
     if image.size not in (None, sent.size):
         return f"the object has {sent.size} bytes, not {image.size}"
     known = {"md5": image.checksum, image.hash_algo: image.hash_value}
     for name, digest in sent.digests.items():
-        if digest != known[name]:
+        if known.get(name) not in (None, digest):
             return f"the {name} digest is {digest}, not {known[name]}"
-    if image.crc64nvme not in (None, sent.crc64nvme):
+    if None not in (image.crc64nvme, sent.crc64nvme) and image.crc64nvme != sent.crc64nvme:
         return "the CRC-64/NVME is another one"
     return None

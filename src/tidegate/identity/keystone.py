@@ -18,6 +18,8 @@ from multidict import MultiMapping
 from tidegate.domain.errors import IdentityDown, Unauthenticated
 from tidegate.domain.policy import Caller
 from tidegate.identity.access import allowed
+from tidegate.identity.base import Address, nowhere
+from tidegate.identity.failures import FailedTokens
 from tidegate.identity.flights import Flights
 from tidegate.identity.keystone_api import Grant, KeystoneApi, short_hash
 from tidegate.settings import Keystone as Settings
@@ -39,9 +41,16 @@ class Keystone:
     name = "keystone"
     every = 30.0
 
-    def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        failed: FailedTokens | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """``clock``: in seconds, that never goes back."""
         self._settings = settings
+        self._failed = failed or FailedTokens()
         self._api = KeystoneApi(settings)
         self._flights: Flights[Grant | None] = Flights()
         self._known: TLRUCache[bytes, Grant] = TLRUCache(
@@ -63,12 +72,18 @@ class Keystone:
             await self._api.renew()
         return 0
 
-    async def caller(self, headers: MultiMapping[str], method: str = "", path: str = "") -> Caller:
+    async def caller(
+        self,
+        headers: MultiMapping[str],
+        method: str = "",
+        path: str = "",
+        address: Address = nowhere,
+    ) -> Caller:
         token = self._given(headers, "X-Auth-Token")
         if token is None:
             raise self._refusal()
-        service = await self._service(headers)
-        grant = await self._grant(token, expired=service is not None)
+        service = await self._service(headers, address)
+        grant = await self._grant(token, address, expired=service is not None)
         if grant is None:
             raise self._refusal()
         if service is not None:
@@ -79,19 +94,19 @@ class Keystone:
             raise self._refusal()
         return grant.caller
 
-    async def _service(self, headers: MultiMapping[str]) -> Caller | None:
+    async def _service(self, headers: MultiMapping[str], address: Address) -> Caller | None:
         """The service that asks on the caller's behalf; None also where that is not one."""
         token = self._given(headers, "X-Service-Token")
         if token is None:
             return None
-        grant = await self._grant(token, expired=False)
+        grant = await self._grant(token, address, expired=False)
         if grant is not None and not grant.caller.roles.isdisjoint(self._roles):
             return grant.caller
         log.info("service token not counted", token=short_hash(token))
         return None
 
-    async def _grant(self, token: str, *, expired: bool) -> Grant | None:
-        """None: refused. ``expired``: one that is over will do."""
+    async def _grant(self, token: str, address: Address, *, expired: bool) -> Grant | None:
+        """None: refused. ``expired``: one that is over will do. Busy."""
         key = hashlib.sha256(token.encode()).digest()
         found = self._known.get(key)
         if found is None:
@@ -100,7 +115,7 @@ class Keystone:
             try:
                 async with asyncio.timeout(self._settings.timeout):
                     found = await self._flights.one(
-                        (key, expired), lambda: self._ask(key, token, expired)
+                        (key, expired), lambda: self._ask(key, token, expired, address())
                     )
             except TimeoutError as error:
                 raise self._api.silent() from error
@@ -108,10 +123,19 @@ class Keystone:
             return None
         return found
 
-    async def _ask(self, key: bytes, token: str, expired: bool) -> Grant | None:
+    async def _ask(self, key: bytes, token: str, expired: bool, address: str) -> Grant | None:
         if (known := self._known.get(key)) is not None:  # somebody asked while this one waited
             return known
-        found = await self._api.validate(token, expired=expired)
+        # before anything is awaited, so that no other address waits for this one's refusal
+        self._failed.take(address)
+        found: Grant | None = None
+        refused = False
+        try:
+            found = await self._api.validate(token, expired=expired)
+            refused = found is None
+        finally:
+            if not refused:
+                self._failed.give_back(address)
         if found is None:
             self._refused[key, expired] = True
         else:

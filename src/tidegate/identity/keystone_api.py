@@ -21,6 +21,7 @@ from tidegate.domain.errors import IdentityDown
 from tidegate.domain.policy import Caller
 from tidegate.identity.access import AccessRule
 from tidegate.identity.flights import Flights
+from tidegate.private_files import PrivateFileError, read_private
 from tidegate.settings import Keystone as Settings
 from tidegate.settings import SettingsError
 from tidegate.telemetry import log
@@ -295,9 +296,9 @@ def _password(settings: Settings) -> str:
     if path is None:
         return settings.password.get_secret_value()
     try:
-        return path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"auth.keystone.password_file: cannot read {path}") from error
+        return read_private(path).strip()
+    except PrivateFileError as error:
+        raise SettingsError(f"auth.keystone.password_file: {error}") from error
 
 
 def _trusted(settings: Settings) -> ssl.SSLContext | bool:

@@ -14,7 +14,7 @@ from tidegate.domain.policy import Caller, Policy, Rule
 from tidegate.domain.protections import ProtectionError, Protections
 from tidegate.domain.rule_texts import ELSEWHERE, TEXTS
 from tidegate.domain.rules import RuleError, Text, compiled, nearest, references
-from tidegate.identity.base import Identity
+from tidegate.identity.base import Address, Identity, nowhere
 from tidegate.settings import PolicySettings, SettingsError
 from tidegate.telemetry import log
 
@@ -33,8 +33,14 @@ class Judged:
         self._identity = identity
         self._policy = policy
 
-    async def caller(self, headers: MultiMapping[str], method: str = "", path: str = "") -> Caller:
-        return self._policy.judged(await self._identity.caller(headers, method, path))
+    async def caller(
+        self,
+        headers: MultiMapping[str],
+        method: str = "",
+        path: str = "",
+        address: Address = nowhere,
+    ) -> Caller:
+        return self._policy.judged(await self._identity.caller(headers, method, path, address))
 
 
 class PolicyFile:

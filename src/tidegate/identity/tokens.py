@@ -14,6 +14,8 @@ from multidict import MultiMapping
 
 from tidegate.domain.errors import Unauthenticated
 from tidegate.domain.policy import Caller
+from tidegate.identity.base import Address, nowhere
+from tidegate.identity.failures import FailedTokens
 from tidegate.identity.tokens_file import Token, TokensFileError, read
 from tidegate.telemetry import log
 
@@ -46,8 +48,9 @@ class Tokens:
     name = "tokens"
     every = LOOK_EVERY
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, failed: FailedTokens | None = None) -> None:
         self._path = path
+        self._failed = failed or FailedTokens()
         self._known: Mapping[bytes, _Known] = {}
         self._stamp: object = None
 
@@ -67,11 +70,18 @@ class Tokens:
                 log.info("tokens read again", count=len(self._known))
         return 0
 
-    async def caller(self, headers: MultiMapping[str], method: str = "", path: str = "") -> Caller:
+    async def caller(
+        self,
+        headers: MultiMapping[str],
+        method: str = "",
+        path: str = "",
+        address: Address = nowhere,
+    ) -> Caller:
         digest = hashlib.sha256(_given(headers)).digest()
         known = self._known.get(digest, _NOBODY)
         right = hmac.compare_digest(digest, known.digest)
         if not right or (known.expires is not None and known.expires <= time.time()):
+            self._failed.take(address())
             raise _refused()
         return known.caller
 

@@ -9,7 +9,6 @@ import json
 import os
 import re
 import secrets
-import stat
 import tomllib
 import zlib
 from collections.abc import Iterator, Sequence
@@ -20,6 +19,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from tidegate.private_files import PrivateFileError, read_private
 from tidegate.settings import SettingsError
 
 _HEAD = "# Written by `tidegate token`, which keeps the entries but no comments.\n"
@@ -84,21 +84,9 @@ def hash_of(token: str) -> str:
 def read(path: Path) -> list[Token]:
     """TokensFileError: not there, not its owner's alone, or with a bad entry."""
     try:
-        # a pipe would be waited for
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise TokensFileError(f"{path} is not a file")
-            if status.st_mode & 0o077:
-                raise TokensFileError(
-                    f"{path} is open to others than its owner; run: chmod 600 {path}"
-                )
-            text = file.read().decode("utf-8")
-    except OSError as error:
-        raise TokensFileError(f"cannot read {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise TokensFileError(f"cannot read {path}: it is not UTF-8") from error
-    return _parse(path, text)
+        return _parse(path, read_private(path))
+    except PrivateFileError as error:
+        raise TokensFileError(str(error)) from error
 
 
 @contextmanager

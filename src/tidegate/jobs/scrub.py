@@ -22,3 +22,17 @@ class Scrub:
     async def once(self) -> int:
         report = await self._scrubbing.run(older_than=self._older_than, patience=PATIENCE)
         return report.verdicts[Verdict.REPAIRED]
+
+
+class Verify:
+    """Registered data read once, beside the rest: how long that takes is up to its sources."""
+
+    name = "verify"
+    every = LOOK_AT_MOST_EVERY
+
+    def __init__(self, scrubbing: Scrubbing) -> None:
+        self._scrubbing = scrubbing
+
+    async def once(self) -> int:
+        report = await self._scrubbing.verify(patience=PATIENCE)
+        return report.verdicts[Verdict.GOOD]

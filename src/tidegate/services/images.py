@@ -18,6 +18,7 @@ from tidegate.domain.errors import (
     Invalid,
     NotFound,
     TooLarge,
+    Unverified,
 )
 from tidegate.domain.image import Image, Visibility
 from tidegate.domain.policy import Caller, Policy
@@ -145,6 +146,9 @@ class Images:
         if new.location is not None:
             self._policy.require(caller, "set_image_location", image)
             need_formats(image)
+            public = image.visibility is Visibility.PUBLIC
+            if public and new.checksum and not self._locations.publish_unverified:
+                raise Unverified
             location, size = await self._locations.register(
                 NewLocation(url=new.location), declared=new.size or None, by_header=True
             )
@@ -246,6 +250,7 @@ class Images:
             max_properties=self._quotas.properties,
             locations=locations,
             allowance=await self._projects.of(image.owner) if locations else UNLIMITED,
+            publish_unverified=self._locations.publish_unverified,
         )
 
     async def set_tag(self, caller: Caller, image_id: str, tag: str) -> None:

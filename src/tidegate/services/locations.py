@@ -74,6 +74,11 @@ class Locations:
         self._max_size = max_size
         self._algorithm = algorithm
 
+    @property
+    def publish_unverified(self) -> bool:
+        """Whether data that was never read here may be public."""
+        return self._settings.publish_unverified
+
     def shown(self, caller: Caller, image: Image) -> list[tuple[str, Mapping[str, Any]]]:
         """URL and metadata of each location, for those who may see them; none of them holds a
         secret. A deactivated image's are for admins."""

@@ -183,6 +183,7 @@ class Registering:
             where,
             learnt,
             refill=may_refill(task.caller, self._settings),
+            publish_unverified=self._settings.publish_unverified,
             allowance=await self._projects.of(image.owner),
         )
         log.info("location registered", image=image.id, store=where.store, task=task.id)

@@ -7,6 +7,7 @@ checksums are off.
 import asyncio
 import base64
 import re
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import replace
@@ -29,6 +30,7 @@ from tidegate.domain.errors import (
     UploadMissing,
 )
 from tidegate.killpoints import kill_point
+from tidegate.private_files import PrivateFileError, read_private
 from tidegate.settings import S3Store as S3Settings
 from tidegate.stores.base import Can, Limits, Listed, Part, Stored, Unfinished
 from tidegate.stores.s3_http import (
@@ -41,10 +43,13 @@ from tidegate.stores.s3_http import (
     judge,
     words,
 )
+from tidegate.telemetry import log
 
 MIB = 2**20
 _LIMITS = Limits(min_part=5 * MIB, max_part=5 * 1024 * MIB, max_object=5 * 2**40)
 """https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html"""
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 _MD5 = re.compile(r'"?([0-9a-f]{32})"?')
 """An ETag that may be the MD5 of the bytes; with a number of parts it never is."""
@@ -70,9 +75,13 @@ class S3Store:
         secret = settings.secret_key.get_secret_value()
         if settings.secret_key_file is not None:
             try:
-                secret = settings.secret_key_file.read_text(encoding="utf-8").strip()
-            except (OSError, UnicodeDecodeError) as error:
-                raise StoreDown(self.id, f"cannot read secret_key_file: {error}") from error
+                secret = read_private(settings.secret_key_file).strip()
+            except PrivateFileError as error:
+                raise StoreDown(self.id, f"secret_key_file: {error}") from error
+        trusted = await asyncio.to_thread(self._trusted)
+        url = urlsplit(settings.endpoint)
+        if url.scheme == "http" and url.hostname not in _LOOPBACK:
+            log.warning("image data goes to the store without TLS", store=self.id)
         session = get_session()
         if settings.access_key:
             session.set_credentials(settings.access_key, secret)
@@ -83,6 +92,7 @@ class S3Store:
             "s3",
             endpoint_url=settings.endpoint or None,
             region_name=settings.region,
+            verify=None if settings.ca_file is None else str(settings.ca_file),
             config=AioConfig(
                 signature_version="s3v4",
                 s3={"addressing_style": settings.addressing},
@@ -100,9 +110,16 @@ class S3Store:
             raise StoreDown(
                 self.id, "endpoint is no URL; write it like http://host:8333"
             ) from error
-        self._http = S3Http(settings, self._base_url(), credentials)
+        self._http = S3Http(settings, self._base_url(), credentials, trusted)
         self._stack.push_async_callback(self._http.close)
         await self._see_bucket()
+
+    def _trusted(self) -> ssl.SSLContext:
+        path = self._settings.ca_file
+        try:
+            return ssl.create_default_context(cafile=path)
+        except OSError as error:
+            raise StoreDown(self.id, f"ca_file: cannot use {path}") from error
 
     async def close(self) -> None:
         await self._stack.aclose()

@@ -9,6 +9,7 @@ store verifies: hashing every part with SHA-256 for the signature costs more tha
 import asyncio
 import base64
 import hashlib
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
@@ -127,6 +128,8 @@ def encoded(number: int, width: int) -> str:
 
 def words(error: BaseException) -> str:
     """The kind of an error, without addresses or anything a peer wrote."""
+    if isinstance(error, aiohttp.ClientSSLError | botocore.exceptions.SSLError):
+        return "its certificate is of no known authority, or TLS failed"
     if isinstance(
         error, aiohttp.ClientConnectorError | botocore.exceptions.EndpointConnectionError
     ):
@@ -143,15 +146,17 @@ class _UnsignedPayload(S3SigV4Auth):  # type: ignore[misc]
 
 class S3Http:
     """Puts and gets the bytes of one bucket. ``base`` is the bucket's URL, ``credentials``
-    botocore's."""
+    botocore's; ``trusted`` says whose certificates are."""
 
-    def __init__(self, settings: S3Settings, base: str, credentials: Any) -> None:
+    def __init__(
+        self, settings: S3Settings, base: str, credentials: Any, trusted: ssl.SSLContext
+    ) -> None:
         self._settings = settings
         self._store = settings.id
         self._base = base
         self._credentials = credentials
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30, ssl=trusted),
             timeout=aiohttp.ClientTimeout(
                 total=None, sock_connect=settings.connect_timeout, sock_read=settings.timeout
             ),

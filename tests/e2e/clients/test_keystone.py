@@ -24,6 +24,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def cloud(keystone: Keystone, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("cloud")
+    (folder / "password").touch(0o600)
     (folder / "password").write_text(SERVICE_PASSWORD, encoding="utf-8")
     store = {"type": "filesystem", "id": "local", "path": str(folder / "images")}
     account = {

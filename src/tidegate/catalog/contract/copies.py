@@ -1,6 +1,6 @@
 """The catalog's contract: objects that lie in a store already, found there or read again."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from tidegate.domain.image import Image
@@ -31,6 +31,16 @@ class Scrubs(Protocol):
     ) -> list[Copy]:
         """Own locations in these stores of images that have data (of this one only), not found
         good since ``before`` (microseconds UTC); the longest unseen first, from ``after`` on."""
+
+    async def unverified_copies(
+        self, *, after: Copy | None = None, image_id: str | None = None, limit: int = 50
+    ) -> list[Copy]:
+        """Registered locations that nobody here has read yet, of images that have data (of this
+        one only); the longest known first, from ``after`` on."""
+
+    async def verify_copy(self, copy: Copy, learnt: Mapping[str, str]) -> bool:
+        """It holds what its image says, and these are digests (columns) that the image may not
+        have yet; false: it has others by now."""
 
     async def take_copy(self, copy: Copy, *, lease: float) -> bool:
         """Whether nobody else reads it now or has done so since, and nobody will for ``lease``

@@ -83,7 +83,8 @@ class ImageChange:
     ``drop`` are properties; ``tags`` replaces all of them. ``only_in`` names the statuses in
     which the change is legal (else BadTransition). ``max_properties`` holds when a new name is
     put (negative: no limit); names that begin with ``os_glance`` do not count. ``allowance``
-    holds when a location is added.
+    holds when a location is added. Without ``publish_unverified`` no image becomes public, nor a
+    public one gets a location, where data of it was never read (Unverified).
     """
 
     fields: Mapping[str, object] = field(default_factory=dict)
@@ -94,6 +95,7 @@ class ImageChange:
     max_properties: int = -1
     locations: Sequence[LocationEdit] = ()
     allowance: Allowance = UNLIMITED
+    publish_unverified: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +140,8 @@ class Images(Protocol):
         self, image: Image, *, task: Task | None = None, allowance: Allowance = UNLIMITED
     ) -> Image:
         """Insert a new image as given (``created_at`` and ``updated_at`` are set here), and a
-        pending task about it. Its status must be one of INITIAL. Conflict if the id was ever
+        pending task about it. Its status must be one of INITIAL; a location that is not our
+        own is unverified. Conflict if the id was ever
         used; TooLarge: past what its project may hold."""
 
     async def get_image(self, image_id: str, viewer: Viewer) -> Image:
@@ -156,7 +159,8 @@ class Images(Protocol):
         """All or nothing, in the order: fields, properties, tags, locations, and a pending task
         about the image. The removals are
         our own bytes that no image references any more. NotFound, BadTransition (``only_in``),
-        TooLarge (``max_properties``, ``allowance``), and what the location edits raise."""
+        TooLarge (``max_properties``, ``allowance``), Unverified, and what the location edits
+        raise."""
 
     async def set_tag(self, image_id: str, tag: str, *, limit: int) -> None:
         """Add one tag; TooLarge past ``limit`` tags (negative: none). NotFound."""

@@ -29,12 +29,16 @@ class Registrations(Protocol):
         learnt: Mapping[str, object],
         *,
         refill: bool,
+        publish_unverified: bool = False,
         allowance: Allowance = UNLIMITED,
     ) -> Image:
         """The first location of a queued image, or of one that this task imports, which becomes
-        active with what was learnt of it (columns). Conflict: it was active before, and this is
-        no ``refill``. TooLarge: its project has no room for it."""
+        active with what was learnt of it (columns); without a ``hash_value`` among it, the data
+        is unverified. Conflict: it was active before, and this is no ``refill``. TooLarge: its
+        project has no room for it. Unverified: it is public, and this does not
+        ``publish_unverified`` data."""
 
     async def note_digests(self, task: Task, location: Location, learnt: Mapping[str, str]) -> None:
-        """Of an active or deactivated image that still has the location, and no digests yet.
+        """Of an active or deactivated image that still has the location, and no digests yet. The
+        location is verified by them.
         Conflict: it has others."""
