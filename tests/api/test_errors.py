@@ -54,7 +54,7 @@ def test_only_what_may_pass_by_itself_is_answered_503(kind: type[e.TidegateError
         (e.TidegateError, 500), (e.StoreError, 502), (e.StoreBroke, 502), (e.StoreReadOnly, 502),
         (e.BadPart, 502), (e.ObjectMissing, 502), (e.ObjectChanged, 502), (e.StoreDown, 503),
         (e.CatalogDown, 503), (e.SourceBroke, 502), (e.IdentityDown, 503), (e.WrongFormat, 415),
-        (e.UnsafeFormat, 415),
+        (e.UnsafeFormat, 415), (e.AddingDisabled, 410),
     ],
 )  # fmt: skip
 def test_what_is_answered(kind: type[e.TidegateError], status: int) -> None:

@@ -310,6 +310,16 @@ async def test_a_size_out_of_reach_names_the_budget(tmp_path: Path) -> None:
 # stores that fail
 
 
+async def test_a_store_that_takes_no_data_is_410_and_leaves_the_image_queued(
+    gate: Gateway,
+) -> None:
+    image_id = await gate.create()
+    for path in ("file", "stage"):
+        answer = await gate.put(image_id, b"x", {"x-image-meta-store": "http"}, path=path)
+        assert (answer.status, "store" in answer.message) == (410, True)
+    assert (await gate.show(image_id))["status"] == "queued"
+
+
 @pytest.mark.parametrize("call", ["begin", "put_part", "complete"])
 async def test_a_store_that_fails_is_502_and_kills(
     gate: Gateway, store: FaultyStore, call: str

@@ -21,6 +21,7 @@ ANSWERS: dict[type[e.TidegateError], int] = {
     e.NotFound: 404,
     e.Conflict: 409,
     e.Gone: 410,
+    e.AddingDisabled: 410,
     e.TooLarge: 413,
     e.RangeRefused: 416,
     e.Unsupported: 415,
