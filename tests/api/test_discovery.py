@@ -70,6 +70,8 @@ async def test_versions_are_found_without_a_token(store: FaultyStore, tmp_path: 
         ({"X-Forwarded-Proto": "https", "X-Forwarded-Host": "img.example"}, "https://img.example"),
         ({"X-Forwarded-Proto": "https", "X-Forwarded-Host": "img.example",
           "X-Forwarded-Prefix": "/image/"}, "https://img.example/image"),
+        ({"Forwarded": "for=1.2.3.4;host=img.example", "X-Forwarded-Prefix": "/image",
+          "X-Forwarded-Proto": "https"}, "http://img.example/image"),
         ({"X-Forwarded-Proto": "https"}, "https://{own}"),
         ({"X-Forwarded-Proto": "javascript", "X-Forwarded-Host": "a b\"<"}, "http://{own}"),
         ({"X-Forwarded-Prefix": "//evil.example/"}, "http://{own}"),
