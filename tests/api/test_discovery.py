@@ -114,6 +114,11 @@ async def test_minor_versions_and_slashes_mean_nothing(gate: Gateway, path: str)
     assert found.startswith(b"HTTP/1.1 200 OK")
 
 
+async def test_what_is_asked_of_the_server_as_a_whole_names_no_version(gate: Gateway) -> None:
+    request = b"OPTIONS * HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
+    assert (await raw(gate.port, request)).startswith(b"HTTP/1.1 300 ")
+
+
 async def test_a_version_may_stand_in_accept(gate: Gateway) -> None:
     headers = {"Accept": "application/vnd.openstack.images-v2.1"}
     answer = await gate.ask("GET", "/images", headers=headers)
