@@ -85,6 +85,8 @@ async def test_custom_properties_come_first_and_as_text(gate: Gateway) -> None:
         ({"tags": None}, 400),
         ({"name": "a\0b"}, 400),
         ({"id": None}, 400),
+        ({"id": f"{ABSENT}\n"}, 400),
+        ({"kernel_id": f"{ABSENT}\n"}, 400),
         ({"min_ram": None}, 400),
         ({"visibility": None}, 400),
         ({"direct_url": "x"}, 403),
