@@ -179,6 +179,19 @@ async def test_errors_are_json_unless_html_is_preferred(
         assert b"<script>" not in answer.body
 
 
+@pytest.mark.parametrize("accept", [b"*/*", b"text/html"])
+async def test_sec_52_bytes_of_a_header_that_are_no_text_are_repeated_in_no_form(
+    gate: Gateway, accept: bytes
+) -> None:
+    found = await raw(
+        gate.port,
+        b"PATCH /v2/images/x HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n"
+        b"Accept: " + accept + b"\r\nContent-Type: x/\xff\r\nContent-Length: 2\r\n\r\n[]",
+    )
+    assert found.startswith(b"HTTP/1.1 415 ")
+    assert b"x/?" in found
+
+
 async def test_sec_54_55_57_headers_of_every_answer(gate: Gateway) -> None:
     answer = await gate.ask("GET", "/v2/images")
     assert answer.headers["X-Content-Type-Options"] == "nosniff"

@@ -83,12 +83,17 @@ def render(
             f"<html><head><title>{status} {title}</title></head><body>"
             f"<h1>{status} {title}</h1>{html.escape(message)}<br /><br />{request_id}</body></html>"
         )
-        return web.Response(status=status, text=text, content_type="text/html", headers=headers)
-    body = {"error": {"code": status, "title": title, "message": message, "request_id": request_id}}
+        kind, charset = "text/html", "utf-8"
+    else:
+        error = {"code": status, "title": title, "message": message, "request_id": request_id}
+        text = json.dumps({"error": error}, ensure_ascii=False)
+        kind, charset = "application/json", None
+    # a message may repeat what came in a header, which need not be text
     return web.Response(
         status=status,
-        body=json.dumps(body, ensure_ascii=False).encode("utf-8", "replace"),
-        content_type="application/json",
+        body=text.encode("utf-8", "replace"),
+        content_type=kind,
+        charset=charset,
         headers=headers,
     )
 
