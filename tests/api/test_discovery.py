@@ -192,6 +192,21 @@ async def test_sec_52_bytes_of_a_header_that_are_no_text_are_repeated_in_no_form
     assert b"x/?" in found
 
 
+@pytest.mark.parametrize("path", [b"/v2/images", b"/v2/nope"])
+@pytest.mark.parametrize("expectation", [b"miracles", b"\xff"], ids=["text", "bytes"])
+async def test_sec_57_an_expectation_that_nobody_knows_is_417_in_our_form(
+    gate: Gateway, path: bytes, expectation: bytes
+) -> None:
+    found = await raw(
+        gate.port,
+        b"GET " + path + b" HTTP/1.1\r\nHost: 127.0.0.1\r\nExpect: " + expectation + b"\r\n\r\n",
+    )
+    assert found.startswith(b"HTTP/1.1 417 ")
+    assert b"x-openstack-request-id: req-" in found
+    assert expectation not in found
+    assert b"aiohttp" not in found
+
+
 async def test_sec_54_55_57_headers_of_every_answer(gate: Gateway) -> None:
     answer = await gate.ask("GET", "/v2/images")
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
