@@ -140,10 +140,12 @@ async def test_what_is_said_of_it_stays_and_its_locations_are_for_admins(
     owners = (await callers.ask("owner", "GET", path)).json
     assert (owners["status"], owners["locations"]) == ("deactivated", [])
     assert "direct_url" not in owners
+    assert "stores" not in owners
     admins = (await callers.ask("admin", "GET", path)).json
     assert admins["direct_url"] == admins["locations"][0]["url"]
+    assert admins["stores"] == "memory"
     listed = (await callers.ask("owner", "GET", "/v2/images?status=deactivated")).json["images"]
-    assert [image["id"] for image in listed] == [image_id]
+    assert [(image["id"], "stores" in image) for image in listed] == [(image_id, False)]
     head = await callers.ask("owner", "HEAD", f"/v1/images/{image_id}")
     assert (head.status, head.headers["x-image-meta-status"]) == (200, "deactivated")
 

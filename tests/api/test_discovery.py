@@ -70,6 +70,8 @@ async def test_versions_are_found_without_a_token(store: FaultyStore, tmp_path: 
         ({"X-Forwarded-Proto": "https", "X-Forwarded-Host": "img.example"}, "https://img.example"),
         ({"X-Forwarded-Proto": "https", "X-Forwarded-Host": "img.example",
           "X-Forwarded-Prefix": "/image/"}, "https://img.example/image"),
+        ({"Forwarded": "for=1.2.3.4;host=img.example", "X-Forwarded-Prefix": "/image",
+          "X-Forwarded-Proto": "https"}, "http://img.example/image"),
         ({"X-Forwarded-Proto": "https"}, "https://{own}"),
         ({"X-Forwarded-Proto": "javascript", "X-Forwarded-Host": "a b\"<"}, "http://{own}"),
         ({"X-Forwarded-Prefix": "//evil.example/"}, "http://{own}"),
@@ -110,6 +112,11 @@ async def test_minor_versions_and_slashes_mean_nothing(gate: Gateway, path: str)
         f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode(),
     )
     assert found.startswith(b"HTTP/1.1 200 OK")
+
+
+async def test_what_is_asked_of_the_server_as_a_whole_names_no_version(gate: Gateway) -> None:
+    request = b"OPTIONS * HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
+    assert (await raw(gate.port, request)).startswith(b"HTTP/1.1 300 ")
 
 
 async def test_a_version_may_stand_in_accept(gate: Gateway) -> None:
@@ -170,6 +177,34 @@ async def test_errors_are_json_unless_html_is_preferred(
     assert answer.headers["Content-Type"].startswith(kind)
     if kind == "text/html":
         assert b"<script>" not in answer.body
+
+
+@pytest.mark.parametrize("accept", [b"*/*", b"text/html"])
+async def test_sec_52_bytes_of_a_header_that_are_no_text_are_repeated_in_no_form(
+    gate: Gateway, accept: bytes
+) -> None:
+    found = await raw(
+        gate.port,
+        b"PATCH /v2/images/x HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n"
+        b"Accept: " + accept + b"\r\nContent-Type: x/\xff\r\nContent-Length: 2\r\n\r\n[]",
+    )
+    assert found.startswith(b"HTTP/1.1 415 ")
+    assert b"x/?" in found
+
+
+@pytest.mark.parametrize("path", [b"/v2/images", b"/v2/nope"])
+@pytest.mark.parametrize("expectation", [b"miracles", b"\xff"], ids=["text", "bytes"])
+async def test_sec_57_an_expectation_that_nobody_knows_is_417_in_our_form(
+    gate: Gateway, path: bytes, expectation: bytes
+) -> None:
+    found = await raw(
+        gate.port,
+        b"GET " + path + b" HTTP/1.1\r\nHost: 127.0.0.1\r\nExpect: " + expectation + b"\r\n\r\n",
+    )
+    assert found.startswith(b"HTTP/1.1 417 ")
+    assert b"x-openstack-request-id: req-" in found
+    assert expectation not in found
+    assert b"aiohttp" not in found
 
 
 async def test_sec_54_55_57_headers_of_every_answer(gate: Gateway) -> None:

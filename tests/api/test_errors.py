@@ -59,6 +59,7 @@ def test_only_what_may_pass_by_itself_is_answered_503(kind: type[e.TidegateError
         (e.UnsafeFormat, 415), (e.TargetBroke, 502), (e.TargetRefused, 502),
         (e.NotCopied, 502), (e.CallMissing, 502), (e.UploadMissing, 502),
         (e.Unverified, 403),
+        (e.AddingDisabled, 410),
     ],
 )  # fmt: skip
 def test_what_is_answered(kind: type[e.TidegateError], status: int) -> None:

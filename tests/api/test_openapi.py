@@ -1,24 +1,15 @@
 """The document of the API says what the gateway does."""
 
-import re
 from pathlib import Path
 
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from tests.kit.gateway import Gateway
+from tests.kit.routes import routed
 from tests.openapi import run
 
 from tidegate.api.openapi.document import document, operations
-from tidegate.api.routes import DATA_ROUTES, ROUTES
 from tidegate.settings import ImageFormat
-
-
-def routed() -> set[tuple[str, str]]:
-    """What takes any method is told of as a GET."""
-    return {
-        ("GET" if method == "*" else method, re.sub(r":[^}]*", "", path))
-        for method, path, _ in (*ROUTES, *DATA_ROUTES)
-    }
 
 
 def test_every_route_is_described_and_nothing_else() -> None:

@@ -303,3 +303,56 @@ async def test_a_second_copy_is_held_as_well(world: World) -> None:
     with_both = await held()
     assert (await world.drop("memory", image_id))[0] == 204
     assert (with_both, await held()) == (2 * len(BYTES), len(BYTES))
+
+
+# which of several copies is downloaded
+
+
+def reads(store: FaultyStore) -> int:
+    return store.calls.count("read")
+
+
+@pytest.mark.parametrize(
+    ("prefer", "from_cold"),
+    [("", False), ("cold", True), (",cold,", True), ("cold,memory", True), ("memory,cold", False),
+     ("http", False)],
+)  # fmt: skip
+async def test_a_download_prefers_the_stores_that_it_names(
+    world: World, store: FaultyStore, prefer: str, from_cold: bool
+) -> None:
+    path = f"/v2/images/{await world.image()}/file?prefer={prefer}"
+    read_before = reads(store), reads(world.cold)
+    answer = await world.gate.ask("GET", path, headers=OWNER)
+    assert (answer.status, answer.body) == (200, BYTES)
+    read = reads(store) - read_before[0], reads(world.cold) - read_before[1]
+    assert read == ((0, 1) if from_cold else (1, 0))
+
+
+async def test_where_a_preferred_store_fails_the_others_serve(world: World) -> None:
+    path = f"/v2/images/{await world.image()}/file?prefer=cold"
+    world.cold.fail("read", StoreDown("cold", "it answered 503"))
+    answer = await world.gate.ask("GET", path, headers=OWNER)
+    assert (answer.status, answer.body) == (200, BYTES)
+
+
+async def test_to_prefer_an_unknown_store_is_400(world: World) -> None:
+    image_id = await world.image()
+    for name in ("nope", "os_glance_staging"):
+        path = f"/v2/images/{image_id}/file?prefer=cold,{name}"
+        answer = await world.gate.ask("GET", path, headers=OWNER)
+        assert (answer.status, answer.message) == (400, f"Store '{name}' is not configured.")
+        assert (await world.gate.ask("GET", path, headers=STRANGER)).status == 404
+
+
+async def test_who_may_not_choose_the_store_is_403(store: FaultyStore, tmp_path: Path) -> None:
+    rules = tmp_path / "policy.yaml"
+    rules.write_text('"download_from_store": "role:admin"\n')
+    policy = {"file": str(rules)}
+    async with running(store, tmp_path, identity=Named(), policy=policy) as gate:
+        path = f"/v2/images/{await gate.active(BYTES, owner='p')}/file"
+        for caller, query, status in (
+            (OWNER, "?prefer=memory", 403),
+            (OWNER, "?prefer=", 200),
+            (ADMIN, "?prefer=memory", 200),
+        ):
+            assert (await gate.ask("GET", path + query, headers=caller)).status == status

@@ -85,6 +85,8 @@ async def test_custom_properties_come_first_and_as_text(gate: Gateway) -> None:
         ({"tags": None}, 400),
         ({"name": "a\0b"}, 400),
         ({"id": None}, 400),
+        ({"id": f"{ABSENT}\n"}, 400),
+        ({"kernel_id": f"{ABSENT}\n"}, 400),
         ({"min_ram": None}, 400),
         ({"visibility": None}, 400),
         ({"direct_url": "x"}, 403),
@@ -151,6 +153,21 @@ async def test_what_is_not_there_is_404(gate: Gateway, text: str) -> None:
         assert answer.status == 404
         assert answer.message
     assert (await gate.patch(text, replace("/name", "x"))).status == 404
+
+
+@pytest.mark.parametrize("text", ["%ff", "%C3", "%C3%28", "%ED%A0%80"])
+async def test_a_path_that_is_no_utf_8_names_nothing(gate: Gateway, text: str) -> None:
+    image = f"/v2/images/{await gate.create()}"
+    for method, path in (
+        ("GET", f"/v2/images/{text}"),
+        ("PUT", f"{image}/tags/{text}"),
+        ("DELETE", f"{image}/members/{text}"),
+        ("GET", f"/v2/metadefs/namespaces/{text}"),
+        ("HEAD", f"/v1/images/{text}"),
+    ):
+        answer = await gate.ask(method, path)
+        assert (method, path, answer.status) == (method, path, 404)
+    assert (await gate.ask("GET", image)).json["tags"] == []
 
 
 async def test_deleting_is_204_and_then_404(gate: Gateway) -> None:
@@ -489,6 +506,7 @@ async def test_a_list_is_paged_by_links(gate: Gateway) -> None:
         ("?limit=1", ["c"]),
         ("?limit=0", []),
         ("?limit=99999", ["c", "b", "a"]),
+        ("?limit=9223372036854775807", ["c", "b", "a"]),
         ("?created_at=gt:2000-01-01T00:00:00Z", ["c", "b", "a"]),
         ("?created_at=lt:2000-01-01", []),
         ("?deleted=true", ["c", "b", "a"]),

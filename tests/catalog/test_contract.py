@@ -407,6 +407,21 @@ async def test_locations_keep_their_order(catalog: SqlCatalog) -> None:
     assert [place.key[-1] for place in after.locations] == ["1", "2", "3"]
 
 
+@pytest.mark.parametrize(
+    ("position", "expected"), [(0, "4235"), (1, "2435"), (2, "2345"), (3, "2354"), (None, "2354")]
+)
+async def test_where_one_was_removed_the_places_of_the_others_are_counted_anew(
+    catalog: SqlCatalog, position: int | None, expected: str
+) -> None:
+    found = await catalog.create_image(image())
+    for number in "1235":
+        await catalog.change_image(found.id, adding(f"https://a.example/{number}"))
+    new = Location("http", "https://a.example/4", own=False)
+    steps = [RemoveLocation(0), AddLocation(location=new, position=position)]
+    after, _ = await catalog.change_image(found.id, ImageChange(locations=steps))
+    assert "".join(place.key[-1] for place in after.locations) == expected
+
+
 async def test_a_location_is_there_once_and_their_number_is_limited(catalog: SqlCatalog) -> None:
     found = await catalog.create_image(image())
     await catalog.change_image(found.id, adding())

@@ -13,7 +13,7 @@ from aiohttp import web
 from tidegate import telemetry
 from tidegate.api.head import send_head
 from tidegate.api.keys import CALLER, PREPARED
-from tidegate.domain.errors import RangeRefused, StoreError
+from tidegate.domain.errors import Invalid, RangeRefused, StoreError
 from tidegate.domain.image import Image
 from tidegate.killpoints import kill_point
 from tidegate.services.downloads import Downloads
@@ -25,7 +25,7 @@ from tidegate.wire import PlainSocket, reset
 SEND_TIMEOUT = 60.0
 """Seconds for which a client may take no byte of a download."""
 
-_RANGE = re.compile(r"bytes=(\d{0,19})-(\d{0,19})")
+_RANGE = re.compile(r"bytes=(\d{0,30})-(\d{0,30})")
 _LEGACY_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\*|\d{1,19})")
 
 
@@ -37,7 +37,7 @@ async def deliver(
 ) -> web.StreamResponse:
     """Answer with the image's bytes, which the caller was found to be allowed.
 
-    200, 206 or 304; ``HEAD`` like ``GET`` without the body. RangeRefused; StoreError while
+    200, 206 or 304; ``HEAD`` like ``GET`` without the body. RangeRefused, Invalid; StoreError while
     nothing was sent, and what a new request would be told if it is cut before that.
     """
     try:
@@ -174,7 +174,7 @@ def _matches(condition: str | None, etag: str) -> bool:
 
 
 def _range(request: web.Request, size: int, etag: str | None) -> tuple[int, int] | None:
-    """The bytes [start, stop) asked for; None: the whole. Several ranges are answered whole."""
+    """The bytes [start, stop) asked for; None: the whole. RangeRefused; Invalid: several ranges."""
     text = request.headers.get("Range")
     if text is None:
         return _legacy_range(request.headers.get("Content-Range"), size)
@@ -182,7 +182,7 @@ def _range(request: web.Request, size: int, etag: str | None) -> tuple[int, int]
     if condition is not None and condition.strip() != etag:
         return None
     if "," in text:
-        return None
+        raise Invalid("Several ranges are not supported; ask for one range at a time.")
     match = _RANGE.fullmatch(text.replace(" ", ""))
     if match is None or not (match[1] or match[2]):
         raise RangeRefused("Invalid Range header.", size)

@@ -21,6 +21,7 @@ ANSWERS: dict[type[e.TidegateError], int] = {
     e.NotFound: 404,
     e.Conflict: 409,
     e.Gone: 410,
+    e.AddingDisabled: 410,
     e.TooLarge: 413,
     e.RangeRefused: 416,
     e.Unsupported: 415,
@@ -83,12 +84,17 @@ def render(
             f"<html><head><title>{status} {title}</title></head><body>"
             f"<h1>{status} {title}</h1>{html.escape(message)}<br /><br />{request_id}</body></html>"
         )
-        return web.Response(status=status, text=text, content_type="text/html", headers=headers)
-    body = {"error": {"code": status, "title": title, "message": message, "request_id": request_id}}
+        kind, charset = "text/html", "utf-8"
+    else:
+        error = {"code": status, "title": title, "message": message, "request_id": request_id}
+        text = json.dumps({"error": error}, ensure_ascii=False)
+        kind, charset = "application/json", None
+    # a message may repeat what came in a header, which need not be text
     return web.Response(
         status=status,
-        body=json.dumps(body, ensure_ascii=False).encode("utf-8", "replace"),
-        content_type="application/json",
+        body=text.encode("utf-8", "replace"),
+        content_type=kind,
+        charset=charset,
         headers=headers,
     )
 

@@ -24,7 +24,8 @@ def base_url(request: web.Request) -> str:
         if not told:
             scheme = _sound(headers.get("X-Forwarded-Proto"), "https?") or scheme
             host = _sound(headers.get("X-Forwarded-Host"), _HOST) or host
-            prefix = _sound((headers.get("X-Forwarded-Prefix") or "").rstrip("/"), _PREFIX) or ""
+        # which ``Forwarded`` has no word for
+        prefix = _sound((headers.get("X-Forwarded-Prefix") or "").rstrip("/"), _PREFIX) or ""
     return f"{scheme}://{host}{prefix}"
 
 

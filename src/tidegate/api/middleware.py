@@ -25,6 +25,7 @@ from tidegate.api.keys import (
     SETTINGS,
 )
 from tidegate.api.proxies import client_address
+from tidegate.api.reading import is_utf8
 from tidegate.api.v2 import discovery
 from tidegate.domain.errors import Forbidden, TidegateError, Unauthenticated
 from tidegate.settings import Settings
@@ -50,6 +51,8 @@ async def frame(request: web.Request, handler: Handler) -> web.StreamResponse:
             request[CALLER] = await app[IDENTITY].caller(
                 request.headers, request.method, request.path, partial(client_address, request)
             )
+        if not is_utf8(request.rel_url.raw_path):
+            raise web.HTTPNotFound  # before it is taken for the name of something
         response = await handler(request)
     except TidegateError as error:
         reason = error.message

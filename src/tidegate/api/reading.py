@@ -1,4 +1,4 @@
-"""Reading small request bodies: JSON, strictly, and nothing at all."""
+"""Reading what requests say beside image data: small bodies (JSON, strictly, or nothing), texts."""
 
 import json
 import re
@@ -16,6 +16,7 @@ _FORMS = frozenset({"text/plain", "multipart/form-data", "application/x-www-form
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)  # one without an end is not tried anew
 _BRACKET = re.compile(rb"[][{}]")
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+_QUOTED = re.compile("%([0-9A-Fa-f]{2})")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -64,6 +65,22 @@ def refuse_body(request: web.Request) -> None:
         request.method not in ("GET", "HEAD", "DELETE") and "Transfer-Encoding" in request.headers
     ):
         raise Invalid("A body is not expected with this request.")
+
+
+def check_query(request: web.Request) -> None:
+    """Invalid: it is no UTF-8."""
+    if not is_utf8(request.rel_url.raw_query_string):
+        raise Invalid("Error decoding your request: the query is no UTF-8.")
+
+
+def is_utf8(quoted: str) -> bool:
+    """Whether a path or a query is that under its percent signs."""
+    raw = _QUOTED.sub(lambda match: chr(int(match[1], 16)), quoted)
+    try:
+        raw.encode("latin-1", "ignore").decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _check_depth(body: bytes) -> None:

@@ -7,9 +7,10 @@ import time
 from typing import Any
 
 from aiohttp import web
-from aiohttp.hdrs import HOST
+from aiohttp.hdrs import EXPECT, HOST
 from aiohttp.http import HttpProcessingError, HttpVersion10, HttpVersion11, RawRequestMessage
 from aiohttp.http_exceptions import LineTooLong
+from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from tidegate.api.errors import render
@@ -31,6 +32,7 @@ LINGER = 2.0
 CLOSE_WITHIN = 1.0
 """Seconds for connections to close once nothing runs on them."""
 
+_CONTINUE = "100-continue"
 _MINOR = re.compile(r"/((v[12])\.[0-9]{1,2})(?=/|$)")
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,255})(:[0-9]{1,5})?")
 _PLAIN = ("/v2/", "/v1/")
@@ -66,7 +68,12 @@ class HttpServer:
         def canonical(message: RawRequestMessage, *rest: Any) -> web.BaseRequest:
             refused = _refuse(message)
             if refused is not None:
-                message = message._replace(version=HttpVersion11, should_close=True)
+                # an ``Expect`` would be answered by aiohttp before the frame is asked
+                headers = CIMultiDict(message.headers)
+                headers.popall(EXPECT, None)
+                message = message._replace(
+                    version=HttpVersion11, should_close=True, headers=CIMultiDictProxy(headers)
+                )
             request = make_request(_canonical(message), *rest)
             if refused is not None:
                 request[REFUSED] = refused
@@ -169,6 +176,8 @@ def _refuse(message: RawRequestMessage) -> tuple[int, str] | None:
         return 400, "The request must have one Host header."
     if hosts and not _HOST.fullmatch(hosts[0]):
         return 400, "The Host header must be a name or an address, and perhaps a port."
+    if message.headers and message.headers.get(EXPECT, _CONTINUE).lower() != _CONTINUE:
+        return 417, "The server knows of no expectation but 100-continue."
     return None
 
 

@@ -18,7 +18,7 @@ from tidegate.catalog.base import (
 )
 from tidegate.catalog.rows import now
 from tidegate.domain.errors import BadTransition, Conflict, Forbidden, Invalid, NotFound, TooLarge
-from tidegate.domain.image import Image, Visibility
+from tidegate.domain.image import Image, Location, Visibility
 from tidegate.domain.status import GONE, Event, Status
 from tidegate.domain.upload import Removal
 
@@ -128,14 +128,7 @@ async def _add_location(connection: AsyncConnection, image: Image, edit: AddLoca
     for name, value in edit.learnt.items():
         if value is not None and getattr(image, name) not in (None, value):
             raise Conflict(f"{name} is already set with a different value")
-    at = count if edit.position is None else min(edit.position, count)
-    c = t.locations.c
-    await connection.execute(
-        update(t.locations)
-        .where(c.image_id == image.id, c.position >= at)
-        .values(position=c.position + 1)
-    )
-    await images.put_location(connection, image.id, at, where, verified=where.own)
+    await _put_location(connection, image.id, where, edit.position)
     learnt = {
         name: value
         for name, value in edit.learnt.items()
@@ -146,6 +139,26 @@ async def _add_location(connection: AsyncConnection, image: Image, edit: AddLoca
         await images.advance(connection, image.id, Event.REGISTER, **learnt)
     elif learnt:
         await connection.execute(update(t.images).where(_i.id == image.id).values(learnt))
+
+
+async def _put_location(
+    connection: AsyncConnection, image_id: str, where: Location, index: int | None
+) -> None:
+    """Before the one that is at ``index`` now, or at the end. Those that were removed have left
+    gaps, so that an index is no position."""
+    c = t.locations.c
+    at = None
+    if index is not None:
+        ordered = select(c.position).where(c.image_id == image_id).order_by(c.position)
+        at = await connection.scalar(ordered.offset(index).limit(1))
+    if at is None:
+        at = await images.end_of_locations(connection, image_id)
+    await connection.execute(
+        update(t.locations)
+        .where(c.image_id == image_id, c.position >= at)
+        .values(position=c.position + 1)
+    )
+    await images.put_location(connection, image_id, at, where, verified=where.own)
 
 
 async def _remove_location(connection: AsyncConnection, image: Image, index: int) -> list[Removal]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import and_, case, exists, false, insert, select, union_all, update
+from sqlalchemy import and_, case, exists, false, func, insert, select, union_all, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tidegate.catalog import tables as t
@@ -164,6 +164,13 @@ def need_formats(image: Image) -> None:
     if missing:
         word = "Property" if len(missing) == 1 else "Properties"
         raise Invalid(f"{word} {', '.join(missing)} must be set prior to saving data.")
+
+
+async def end_of_locations(connection: AsyncConnection, image_id: str) -> int:
+    """The position behind the last one."""
+    c = t.locations.c
+    last = await connection.scalar(select(func.max(c.position)).where(c.image_id == image_id))
+    return 0 if last is None else last + 1
 
 
 async def put_location(

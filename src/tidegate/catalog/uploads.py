@@ -7,7 +7,7 @@ a holder names it, so that an owner who was given up can change nothing any more
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, exists, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, and_, exists, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tidegate.catalog import images, quotas
@@ -171,10 +171,8 @@ async def add_location(
     connection: AsyncConnection, image_id: str, where: Location, sent: Sent
 ) -> None:
     """Behind the others. While the image is imported, what was measured becomes the image's."""
-    last = await connection.scalar(
-        select(func.max(t.locations.c.position)).where(t.locations.c.image_id == image_id)
-    )
-    await images.put_location(connection, image_id, 0 if last is None else last + 1, where)
+    position = await images.end_of_locations(connection, image_id)
+    await images.put_location(connection, image_id, position, where)
     await connection.execute(
         update(t.images)
         .where(_i.id == image_id, _i.status == Status.IMPORTING.value)

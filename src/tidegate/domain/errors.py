@@ -16,6 +16,7 @@ The tree (an answer is looked up by the nearest ancestor, in ``api/errors.py``):
     │   └── BadTransition       an event the image's status does not allow
     │       └── AttemptLost     somebody else settles this attempt, or has settled it
     ├── Gone                    the image was deleted while the request ran
+    ├── AddingDisabled          the store that was asked for never takes data
     ├── TooLarge                past a size, a quota or a limit
     ├── RangeRefused            no byte of the image lies in the asked range
     ├── Unsupported             a media type or encoding we do not take
@@ -130,6 +131,10 @@ class AttemptLost(BadTransition):
 
 
 class Gone(TidegateError):
+    pass
+
+
+class AddingDisabled(TidegateError):
     pass
 
 

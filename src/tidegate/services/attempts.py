@@ -19,6 +19,7 @@ from uuid import uuid4
 from tidegate import telemetry
 from tidegate.catalog.base import Catalog
 from tidegate.domain.errors import (
+    AddingDisabled,
     BadTransition,
     Busy,
     CatalogDown,
@@ -27,7 +28,6 @@ from tidegate.domain.errors import (
     Invalid,
     NotCopied,
     SizeMismatch,
-    StoreReadOnly,
     TidegateError,
     TooLarge,
     first_failure,
@@ -161,8 +161,8 @@ class Attempts:
         ``becomes`` is the disk_format that the data was converted to. An original is copied by
         its store, or not at all: NotCopied, upon which it ends as if this server had stopped.
 
-        BadTransition, Invalid, TooLarge before the claim; ClientGone, SourceBroke, SizeMismatch,
-        DigestMismatch, TooLarge, WrongFormat, UnsafeFormat, StoreError, Gone after.
+        BadTransition, Invalid, AddingDisabled, TooLarge before the claim; ClientGone, SourceBroke,
+        SizeMismatch, DigestMismatch, TooLarge, WrongFormat, UnsafeFormat, StoreError, Gone after.
         """
         allowance = await self._projects.of(owner)
         running = _Running(
@@ -229,8 +229,8 @@ class Attempts:
             self._idle.set()
 
     def admit(self, size: int | None = None, *, store_id: str | None = None) -> Store:
-        """The store that would take data now. Draining, Busy, TooLarge, Invalid: not now, not
-        so much, or not there."""
+        """The store that would take data now. Draining, Busy: not now; TooLarge: not so much;
+        Invalid: it is not there; AddingDisabled."""
         if self._draining:
             raise Draining("This server is stopping; send the data again in a moment.")
         if size is not None and size > self._settings.max_image_size:
@@ -250,7 +250,7 @@ class Attempts:
         if store is None:
             raise Invalid(f"Store for identifier {store_id} not found")
         if not store.can.write:
-            raise StoreReadOnly(store.id, "it takes no data")
+            raise AddingDisabled(f"Adding images to store {store.id} is disabled.")
         return store
 
     def inspection(self, image: Image) -> Inspection | None:

@@ -2,17 +2,18 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 
 from awscrt.checksums import crc64nvme
 
 from tidegate.catalog.base import Catalog, Viewer
-from tidegate.domain.errors import NoData, ObjectChanged, StoreBroke, StoreDown, StoreError
+from tidegate.domain.errors import Invalid, NoData, ObjectChanged, StoreBroke, StoreDown, StoreError
 from tidegate.domain.image import Image, Location
 from tidegate.domain.policy import Caller, Policy
 from tidegate.domain.status import Status
 from tidegate.services.cache import Cache
+from tidegate.services.stores import HIDDEN
 from tidegate.services.watching import Watch, deactivated
 from tidegate.settings import Downloads as DownloadSettings
 from tidegate.stores.base import Reading, Store
@@ -44,10 +45,12 @@ class Downloads:
         self._cache = cache
         self.watch = Watch(catalog)
 
-    async def find(self, caller: Caller, image_id: str) -> Image:
+    async def find(self, caller: Caller, image_id: str, *, prefer: Sequence[str] = ()) -> Image:
         """The image, if its bytes may go to this caller; it may have none yet (``has_data``).
+        Its locations in the stores to ``prefer`` come first.
 
-        NotFound, Forbidden (policy, or deactivated); NoData: killed, with the reason.
+        NotFound, Forbidden (policy, or deactivated), Invalid (no such store); NoData: killed, with
+        the reason.
         """
         viewer = Viewer.of(caller)
         image = await self._catalog.get_image(image_id, viewer)
@@ -57,7 +60,7 @@ class Downloads:
             raise deactivated()
         if image.status is Status.KILLED:
             raise NoData(f"Image {image_id} has no data: {await self._why(image_id)}")
-        return image
+        return self._preferring(caller, image, prefer) if prefer else image
 
     async def size(self, image: Image) -> int:
         """How many bytes a whole download gives. Asked from the store of a registered location
@@ -148,6 +151,15 @@ class Downloads:
                 pass
         if filling.finished is not None:
             await asyncio.wrap_future(filling.finished)
+
+    def _preferring(self, caller: Caller, image: Image, stores: Sequence[str]) -> Image:
+        self._policy.require(caller, "download_from_store", image)
+        for store in stores:
+            if store not in self._stores or store.startswith(HIDDEN):
+                raise Invalid(f"Store '{store}' is not configured.")
+        places = {store: place for place, store in reversed(list(enumerate(stores)))}
+        ordered = sorted(image.locations, key=lambda one: places.get(one.store, len(stores)))
+        return image._replace(locations=tuple(ordered))
 
     def _readable(self, image: Image, near: Held | Filling | None) -> list[tuple[Readable, str]]:
         if not isinstance(near, Held):

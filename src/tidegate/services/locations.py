@@ -51,6 +51,11 @@ class LocationsEdit:
     by_header: bool = False
 
 
+def told(caller: Caller, image: Image) -> bool:
+    """Whether the caller is told where the image lies: a deactivated one is for admins."""
+    return image.status is not Status.DEACTIVATED or caller.is_admin
+
+
 class Locations:
     """``limit``: locations of one image (negative: none). ``algorithm``: the one by which clients
     vouch for data (None: any)."""
@@ -82,9 +87,7 @@ class Locations:
     def shown(self, caller: Caller, image: Image) -> list[tuple[str, Mapping[str, Any]]]:
         """URL and metadata of each location, for those who may see them; none of them holds a
         secret. A deactivated image's are for admins."""
-        if image.status is Status.DEACTIVATED and not caller.is_admin:
-            return []
-        if not self._policy.allows(caller, "get_image_location", image):
+        if not told(caller, image) or not self._policy.allows(caller, "get_image_location", image):
             return []
         return self.places(image)
 

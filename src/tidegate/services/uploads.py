@@ -48,7 +48,7 @@ class Uploads:
         refuse_refill(caller, image, self._locations)
 
     def admit(self, *, store_id: str | None = None) -> None:
-        """Draining, Busy, Invalid, StoreReadOnly: data would not be taken now, or not there."""
+        """Draining, Busy, Invalid, AddingDisabled: data would not be taken now, or not there."""
         self._attempts.admit(store_id=store_id)
 
     async def upload(
@@ -72,9 +72,10 @@ class Uploads:
         server takes the image back to queued. ``becomes``: the disk_format that they were converted
         to.
 
-        NotFound, Forbidden, BadTransition, Invalid, TooLarge, Busy before; ClientGone,
-        SizeMismatch, DigestMismatch, TooLarge, WrongFormat, UnsafeFormat, StoreError, Gone after.
-        Of an original also SourceBroke, and NotCopied: back to queued if ``repeatable``.
+        NotFound, Forbidden, BadTransition, Invalid, AddingDisabled, TooLarge, Busy before;
+        ClientGone, SizeMismatch, DigestMismatch, TooLarge, WrongFormat, UnsafeFormat, StoreError,
+        Gone after. Of an original also SourceBroke, and NotCopied: queued again if
+        ``repeatable``.
         """
         image = await self._catalog.get_image(image_id, Viewer.of(caller))
         self._policy.require(caller, "upload_image", image)

@@ -83,6 +83,7 @@ def _data() -> Iterator[Operation]:
     for method in ("GET", "HEAD"):
         yield Operation(
             method=method, path=path, summary="Download; 204: there is no data yet",
+            query={"prefer": {"type": "string", "description": "ids of stores, with commas"}},
             headers={"Range": STRING, "If-Range": STRING, "If-None-Match": STRING},
             answers={200: data, 204: NOTHING, 206: data, 304: Answer({DATA: {}}, ("ETag",))},
             refuses=(416, 502),

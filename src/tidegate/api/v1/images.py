@@ -24,7 +24,6 @@ from tidegate.domain.errors import (
     Invalid,
     NotFound,
     ObjectMissing,
-    StoreReadOnly,
 )
 from tidegate.domain.expected import Expected
 from tidegate.domain.image import Image, Visibility
@@ -191,10 +190,7 @@ def _coming(request: web.Request, meta: Meta, store_id: str | None) -> Expected:
         if coming.digests.get("md5", meta.get("checksum")) != meta.get("checksum"):
             raise Invalid("Two different md5 digests were sent.")
         coming = replace(coming, digests={**coming.digests, "md5": meta.get("checksum")})
-    try:
-        request.app[UPLOADS].admit(store_id=store_id)
-    except StoreReadOnly as error:
-        raise web.HTTPGone(reason="Adding images to this store is disabled.") from error
+    request.app[UPLOADS].admit(store_id=store_id)
     return coming
 
 

@@ -3,11 +3,10 @@
 from aiohttp import web
 
 from tidegate.api.keys import CALLER, IMAGES
+from tidegate.api.reading import check_query
 from tidegate.api.v1 import listing
 from tidegate.api.v1.headers import image_v1
-from tidegate.api.v2.listing import bad_encoding
 from tidegate.api.v2.views import respond
-from tidegate.domain.errors import Invalid
 from tidegate.domain.image import Image
 
 _SHORT = ("id", "name", "size", "disk_format", "container_format", "checksum")
@@ -28,8 +27,7 @@ async def refuse_method(request: web.Request) -> web.Response:
 
 
 async def _images(request: web.Request) -> tuple[Image, ...]:
-    if bad_encoding(request.rel_url):
-        raise Invalid("Error decoding your request: the query is no UTF-8.")
+    check_query(request)
     caller, images = request[CALLER], request.app[IMAGES]
     page = await images.page(caller, listing.parse(request.query, admin=caller.is_admin))
     return tuple(images.readable(caller, image) for image in page.images)

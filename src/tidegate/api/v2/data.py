@@ -7,6 +7,7 @@ from aiohttp import web
 from tidegate.api.body import Body, expected, is_data
 from tidegate.api.delivery import deliver
 from tidegate.api.keys import CALLER, DOWNLOADS, REQUEST_ID, SETTINGS, UPLOADS
+from tidegate.api.reading import refuse_body
 from tidegate.api.v2.views import respond, time_of
 from tidegate.domain.errors import Unsupported
 from tidegate.domain.image import Image
@@ -44,8 +45,13 @@ async def put_file(request: web.Request) -> web.Response:
 
 async def get_file(request: web.Request) -> web.StreamResponse:
     """GET and HEAD. An image that has no data yet is 204 (the known clients expect that)."""
+    refuse_body(request)
     downloads = request.app[DOWNLOADS]
-    image = await downloads.find(request[CALLER], request.match_info["image_id"])
+    image = await downloads.find(
+        request[CALLER],
+        request.match_info["image_id"],
+        prefer=[name for name in request.query.get("prefer", "").split(",") if name],
+    )
     if not downloads.has_data(image):
         return web.Response(status=204)
     return await deliver(request, downloads, image)

@@ -32,7 +32,7 @@ def names_none(request: web.Request) -> bool:
 
 
 def _first(request: web.Request) -> str:
-    return request.path.split("/", 2)[1]
+    return request.path.lstrip("/").partition("/")[0]
 
 
 def _document(request: web.Request, status: int) -> web.Response:

@@ -8,7 +8,7 @@ from tidegate.api.errors import answer
 from tidegate.api.formats import check_formats
 from tidegate.api.keys import CALLER, IMAGES, SETTINGS, STORES
 from tidegate.api.links import base_url
-from tidegate.api.reading import read_json, refuse_body
+from tidegate.api.reading import check_query, read_json, refuse_body
 from tidegate.api.v2 import listing, patch
 from tidegate.api.v2.schemas import check_image
 from tidegate.api.v2.views import image_page, image_view, respond
@@ -33,8 +33,7 @@ async def create_image(request: web.Request) -> web.Response:
 
 
 async def list_images(request: web.Request) -> web.Response:
-    if listing.bad_encoding(request.rel_url):
-        raise Invalid("Error decoding your request: the query is no UTF-8.")
+    check_query(request)
     query = listing.parse(request.query)
     page = await request.app[IMAGES].page(request[CALLER], query)
     following = None

@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from urllib.parse import urlencode
 
 from multidict import MultiMapping
-from yarl import URL
 
 from tidegate.catalog.base import Condition, ImageQuery, Viewer
 from tidegate.domain.errors import Invalid
@@ -68,20 +67,10 @@ def link(path: str, query: MultiMapping[str], marker: str | None) -> str:
     return f"{path}?{urlencode(items)}" if items else path
 
 
-def bad_encoding(url: URL) -> bool:
-    """Whether the query is no UTF-8 under its percent signs."""
-    raw = re.sub(r"%([0-9A-Fa-f]{2})", lambda match: chr(int(match[1], 16)), url.raw_query_string)
-    try:
-        raw.encode("latin-1", "ignore").decode("utf-8")
-    except UnicodeDecodeError:
-        return True
-    return False
-
-
 def limit(text: str | None) -> int:
     if text is None:
         return DEFAULT_LIMIT
-    if not re.fullmatch(r"[+-]?[0-9]{1,18}", text.strip()):
+    if not re.fullmatch(r"[+-]?[0-9]{1,30}", text.strip()):
         raise Invalid("limit param must be an integer")
     value = int(text)
     if value < 0:

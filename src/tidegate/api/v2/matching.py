@@ -1,5 +1,6 @@
 """Bodies against their JSON schemas."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -20,7 +21,19 @@ def _unique(
             yield jsonschema.ValidationError(f"{value!r} has non-unique elements")
 
 
-_Validator = jsonschema.validators.extend(jsonschema.Draft202012Validator, {"uniqueItems": _unique})  # type: ignore[no-untyped-call]
+def _pattern(
+    validator: Validator, pattern: str, value: object, schema: Mapping[str, Any]
+) -> Iterator[jsonschema.ValidationError]:
+    """The ``$`` at its end is the end of the text, as JSON Schema means it (ECMA-262); Python's
+    own would let a line break follow."""
+    whole = rf"{pattern[:-1]}\Z" if pattern.endswith("$") else pattern
+    if isinstance(value, str) and not re.search(whole, value):
+        yield jsonschema.ValidationError(f"{value!r} does not match {pattern!r}")
+
+
+_Validator = jsonschema.validators.extend(  # type: ignore[no-untyped-call]
+    jsonschema.Draft202012Validator, {"uniqueItems": _unique, "pattern": _pattern}
+)
 
 
 class Matcher:

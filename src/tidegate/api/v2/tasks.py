@@ -8,7 +8,7 @@ from tidegate.api.errors import render
 from tidegate.api.formats import check_formats
 from tidegate.api.keys import CALLER, CLONING, EXPORTING, IMPORTS, REQUEST_ID, TASKS
 from tidegate.api.links import base_url
-from tidegate.api.reading import read_json, refuse_body
+from tidegate.api.reading import check_query, read_json, refuse_body
 from tidegate.api.v2 import images, listing
 from tidegate.api.v2.task_schemas import check_task
 from tidegate.api.v2.views import precise_time, respond, time_of
@@ -54,8 +54,7 @@ async def create_task(request: web.Request) -> web.Response:
 async def list_tasks(request: web.Request) -> web.Response:
     tasks = request.app[TASKS]
     tasks.require_access(request[CALLER])
-    if listing.bad_encoding(request.rel_url):
-        raise Invalid("Error decoding your request: the query is no UTF-8.")
+    check_query(request)
     query = _query({name: request.query.getall(name)[-1] for name in request.query})
     found = await tasks.page(request[CALLER], query)
     page: dict[str, Any] = {

@@ -10,6 +10,7 @@ from aiohttp import web
 from tidegate.api.keys import CALLER, IMAGES, LOCATIONS, SETTINGS
 from tidegate.api.v2.schemas import NULLABLE_EXTRAS
 from tidegate.domain.image import Image
+from tidegate.services.locations import told
 
 _HIDDEN = frozenset({"os_glance_stage_host", "os_glance_hash_op_host"})
 
@@ -62,7 +63,7 @@ def image_view(request: web.Request, image: Image) -> dict[str, Any]:
             view["locations"] = [_location(url, metadata) for url, metadata in shown]
         if settings.show_direct_url and shown:
             view["direct_url"] = shown[0][0]
-    if image.locations:
+    if image.locations and told(request[CALLER], image):
         view["stores"] = ",".join([location.store for location in image.locations])
     view["tags"] = list(image.tags)
     view["self"] = f"/v2/images/{image.id}"

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from aiohttp import web
 
+from tidegate.api.reading import check_query
 from tidegate.api.v2 import listing
 from tidegate.catalog.base import Viewer
 from tidegate.catalog.contract.metadefs import DefinitionQuery, NamespaceQuery
@@ -22,8 +23,7 @@ _NUMBER = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 def given(request: web.Request) -> dict[str, str]:
     """Each parameter's last value. Invalid."""
-    if listing.bad_encoding(request.rel_url):
-        raise Invalid("Error decoding your request: the query is no UTF-8.")
+    check_query(request)
     return {name: request.query.getall(name)[-1] for name in request.query}
 
 
