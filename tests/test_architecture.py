@@ -20,7 +20,7 @@ FLOORS = {
     "api": 4,
     "jobs": 4,
     "app": 5,
-    "workbench": 5,
+    "foundation": 5,
     "worker": 5,
     "server": 5,
     "cli": 5,

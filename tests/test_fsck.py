@@ -15,7 +15,6 @@ from tests.kit.sources import pattern
 from tests.kit.stores import objects, part_of, read_all, unfinished
 from tests.stores.test_contract import s3_settings
 
-from tidegate.app import open_store
 from tidegate.catalog.base import ImageQuery, Viewer
 from tidegate.catalog.sql import SqlCatalog
 from tidegate.domain.errors import CatalogDown, Forbidden
@@ -23,12 +22,12 @@ from tidegate.domain.image import Image, Location
 from tidegate.domain.status import Event, Status
 from tidegate.domain.task import Task, TaskType
 from tidegate.domain.upload import Failure, Purpose, Sent, Upload
+from tidegate.foundation import open_store, workbench
 from tidegate.seaweedfs import SeaweedFS
 from tidegate.services.checking import Finding
 from tidegate.settings import Fetch, FilesystemStore, Settings
 from tidegate.stores.base import Store
 from tidegate.stores.fetch import Fetcher
-from tidegate.workbench import workbench
 
 ADMIN = Viewer(admin=True)
 DATA = pattern(1000)

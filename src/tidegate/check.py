@@ -6,8 +6,8 @@ from uuid import uuid4
 
 from awscrt.checksums import crc64nvme
 
-from tidegate.app import open_store
 from tidegate.domain.errors import BadPart, ObjectChanged, ObjectMissing, StoreError
+from tidegate.foundation import open_store
 from tidegate.settings import HttpStore as HttpSettings
 from tidegate.settings import Settings
 from tidegate.stores.base import Part, Store

@@ -14,8 +14,8 @@ from tests.kit.origins import Origin, serving
 from tests.kit.server import until
 from tests.kit.stores import FaultyStore
 
+from tidegate.foundation import workbench
 from tidegate.settings import Settings
-from tidegate.workbench import workbench
 
 BYTES = b"external bytes" * 1000
 SHA512 = hashlib.sha512(BYTES).hexdigest()

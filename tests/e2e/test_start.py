@@ -257,7 +257,9 @@ def test_a_folder_for_the_images_that_is_read_only(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", ["serve", "check"])
 def test_converting_without_qemu_img(tmp_path: Path, command: str) -> None:
-    environ = {"TIDEGATE_IMPORT__CONVERT_TO": "raw", "PATH": str(tmp_path)}
+    (port,) = free_ports(1)
+    environ = {"TIDEGATE_IMPORT__CONVERT_TO": "raw", "PATH": str(tmp_path),
+               "TIDEGATE_SERVER__PORT": str(port)}  # fmt: skip
     found = run(command, folder=tmp_path, environ=environ)
     assert (found.code, found.out) == (1, b"")
     assert found.line == "tidegate: import.convert_to needs qemu-img, which is not in PATH"

@@ -41,6 +41,20 @@ async def test_a_job_is_run_at_once_and_again_and_again() -> None:
     assert job.calls >= 3
 
 
+async def test_one_that_need_not_look_at_once_waits_for_its_time() -> None:
+    job = Job(nothing, every=3600)
+    runner = Runner([job], look_at_once=False)
+    runner.start()
+    await asyncio.sleep(0)
+    await runner.close()
+    assert job.calls == 0
+    soon = Job(nothing, every=0.01)
+    runner = Runner([soon], look_at_once=False)
+    runner.start()
+    await soon.reaches(2)
+    await runner.close()
+
+
 async def test_between_two_looks_it_waits_for_nearly_as_long_as_agreed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -137,11 +137,13 @@ async def running(
     *,
     identity: Identity | None = None,
     others: Sequence[Store] = (),
+    look_at_once: bool = False,
     **sections: Any,
 ) -> AsyncIterator[Gateway]:
     """A gateway on one store (the caller's, open already) and a catalog in ``folder``; who calls
     is found by ``identity`` (None: as configured). ``others`` are more stores, beside the one that
-    is the default."""
+    is the default. Most tests leave nothing for the jobs to find, so that these need not look at
+    each start."""
     settings = Settings.model_validate(
         {
             "catalog": {"url": f"sqlite:///{folder / 'tidegate.db'}"},
@@ -158,7 +160,7 @@ async def running(
     stores = {one.id: one for one in (store, *others, remote)}
     with socket.create_server(("127.0.0.1", 0)) as listener:
         async with (
-            gateway(settings, stores) as app,
+            gateway(settings, stores, look_at_once=look_at_once) as app,
             aiohttp.ClientSession(auto_decompress=False) as session,
         ):
             if identity is not None:

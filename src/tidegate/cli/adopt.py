@@ -84,8 +84,8 @@ async def _run(
 ) -> "tuple[list[Adopted], bool]":
     """What became of each object; whether any of them could not be read."""
     # the whole gateway comes with it, which the supervisor does without
+    from tidegate.foundation import workbench
     from tidegate.services.adopting import Adopted
-    from tidegate.workbench import workbench
 
     configure_logging("WARNING")
     found, failed = [], False

@@ -70,7 +70,7 @@ async def _check(
     settings: Settings, report: "_Report", repair: bool, remove_unknown: bool, grace: float
 ) -> None:
     # the whole gateway comes with it, which the supervisor does without
-    from tidegate.workbench import workbench
+    from tidegate.foundation import workbench
 
     configure_logging("WARNING")
     async with workbench(settings) as bench:

@@ -81,7 +81,7 @@ async def _run(
     tell: "Callable[[Finding], None]",
 ) -> "Report":
     # the whole gateway comes with it, which the supervisor does without
-    from tidegate.workbench import workbench
+    from tidegate.foundation import workbench
 
     configure_logging("WARNING")
 

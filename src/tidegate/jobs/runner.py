@@ -22,16 +22,27 @@ class Job(Protocol):
         """One look; how many things were mended."""
 
 
+LOOK_WITHIN = 120.0
+"""Seconds that a look may last, unless its job is known to take longer."""
+
 CLOSE_WITHIN = 10.0
 """Seconds that a look which is under way has to end when the runner is closed."""
 
 
 class Runner:
-    """Runs each job at start and then every ``every`` seconds, until closed."""
+    """Runs each job at start, if they should ``look_at_once``, and then every ``every`` seconds,
+    until closed. ``deadline`` is seconds of one look."""
 
-    def __init__(self, jobs: Sequence[Job], *, deadline: float | None = 120.0) -> None:
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        *,
+        deadline: float | None = LOOK_WITHIN,
+        look_at_once: bool = True,
+    ) -> None:
         self._jobs = jobs
         self._deadline = deadline
+        self._look_at_once = look_at_once
         self._closing = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -48,6 +59,8 @@ class Runner:
             await asyncio.gather(*late, return_exceptions=True)
 
     async def _run(self, job: Job) -> None:
+        if not self._look_at_once:
+            await self._wait(job)
         while not self._closing.is_set():
             begun = time.monotonic()
             try:
@@ -59,5 +72,8 @@ class Runner:
                 if mended:
                     log.info("job mended", job=job.name, count=mended,
                              seconds=round(time.monotonic() - begun, 3))  # fmt: skip
-            # several workers look at the same things: spread them
-            await set_within(self._closing, job.every * random.uniform(0.8, 1.0))
+            await self._wait(job)
+
+    async def _wait(self, job: Job) -> None:
+        # several workers look at the same things: spread them
+        await set_within(self._closing, job.every * random.uniform(0.8, 1.0))
