@@ -1,12 +1,10 @@
 """A gateway in processes of its own: ``tidegate serve`` or ``dev`` as it is installed."""
 
 import asyncio
-import atexit
 import json
 import os
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -26,11 +24,8 @@ from tidegate.seaweedfs import free_ports
 
 T = TypeVar("T")
 
-# many processes import the same things: the first one's compiling serves them all
-_COMPILED = tempfile.TemporaryDirectory(prefix="tidegate-bytecode-")
-_BYTECODE = {"PYTHONPYCACHEPREFIX": _COMPILED.name, "PYTHONDONTWRITEBYTECODE": ""}
-
-atexit.register(_COMPILED.cleanup)
+# many processes import the same things: what one has compiled serves them all
+_BYTECODE = {"PYTHONDONTWRITEBYTECODE": ""}
 
 
 class Server:
