@@ -201,8 +201,6 @@ async def test_a_server_that_is_stopped_hands_its_export_to_another(
         await held.paused.wait()
         pause, held.pause = held.pause, None
         assert await asyncio.to_thread(stopping.stop) == 0
-        assert (await asked.shown())["status"] == "processing"
-        assert target.files == {}
         assert pause is not None
         pause.set()
         task = await asked.end()

@@ -205,6 +205,8 @@ class Life(Copying, Sharing):
             expected = 400  # nothing is no location
         elif api == "v2" and expected == 200 and len(model.locations) == MAX_LOCATIONS:
             expected = 413
+        elif expected == 200 and model.visibility == "public" and model.claims_unread([False]):
+            expected = 403
         assert reply.status == expected, (model, reply)
         if reply.status == 200 and model.status == "queued":
             model.fill(data, own=False)

@@ -30,8 +30,8 @@ FOLLOWERS = followers()
 class Model:
     """What an image must be. ``may_be``: the statuses it can have while its outcome is open (None:
     it is ``status``), and ``passing`` those of them that it does not stay in. ``locations``: of
-    each, whether it is our own object. ``members``: whether each may share. ``seen``: its status
-    when it was last looked at."""
+    each, whether it is our own object; ``measured``: whether its digests are known. ``members``:
+    whether each may share. ``seen``: its status when it was last looked at."""
 
     id: str
     status: str = "queued"
@@ -42,6 +42,7 @@ class Model:
     passing: frozenset[str] = frozenset({"saving"})
     closed_by_admin: bool = False
     digests: tuple[str, str] = ("", "")
+    measured: bool = False
     etags: frozenset[str] = frozenset()
     visibility: str = "shared"
     members: dict[str, bool] = field(default_factory=dict)
@@ -59,6 +60,10 @@ class Model:
     @property
     def readable(self) -> bool:
         return self.status in ("active", "deactivated")
+
+    def claims_unread(self, locations: list[bool]) -> bool:
+        """Whether it says digests, and nobody here has read what lies in one of these."""
+        return self.measured and not all(locations)
 
     def seen_by(self, caller: str) -> bool:
         """Of the callers alone the stranger, of project p2, is not let see each image of p1."""
@@ -80,10 +85,11 @@ class Model:
         self.status, self.data, self.was_active = "active", data, True
         self.digests = md5(data), hashlib.sha512(data).hexdigest()
         self.etags = etags(data)
-        self.locations = [own]
+        self.locations, self.measured = [own], own
 
     def empty(self, status: str) -> None:
         self.status, self.data, self.locations = status, None, []
+        self.measured = False
 
     def open(self, data: bytes, *ends: str, passing: frozenset[str]) -> None:
         """From now on it is being filled with ``data``, and will end as one of ``ends``."""

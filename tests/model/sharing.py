@@ -25,6 +25,8 @@ class Sharing(Ground):
             assert reply.status == 404, reply
         elif visibility == "public" and caller != "admin":
             assert reply.status == 403, reply
+        elif visibility == "public" != model.visibility and model.claims_unread(model.locations):
+            assert reply.status == 403, (model, reply)
         else:
             assert reply.status == 200, (model, reply)
             model.visibility = visibility

@@ -656,7 +656,7 @@ async def test_the_clock_reads_registered_data_by_itself(tmp_path: Path) -> None
                 "value": {"url": origin.url, "metadata": {}},
             }
             assert (await gate.patch(image_id, step)).status == 200
-        async with running(store, tmp_path, scrub={"rate": "1GiB"}) as gate:
+        async with running(store, tmp_path, look_at_once=True, scrub={"rate": "1GiB"}) as gate:
 
             async def read() -> bool:
                 return (await gate.show(image_id))["checksum"] is not None
