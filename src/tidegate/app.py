@@ -75,8 +75,7 @@ async def gateway(
     settings: Settings, stores: Mapping[str, Store] | None = None, *, look_at_once: bool = True
 ) -> AsyncIterator[web.Application]:
     """A whole gateway, open: its application, to be served. ``stores`` replaces the configured
-    ones (open already). Its jobs ``look_at_once`` for what a dead server left, or only at their
-    times.
+    ones (open already). It will ``look_at_once`` for what a dead server left, or only at its times.
     CatalogDown, StoreError, SettingsError: it cannot start."""
     async with AsyncExitStack() as stack:
         identity, policy, jobs = await _open_callers(settings, stack)
@@ -111,7 +110,9 @@ async def gateway(
             stack.callback(scrubbing.stop)
         stack.push_async_callback(app[keys.ATTEMPTS].wait_for_idle)
         tasks, concurrency = app[keys.TASKS], settings.tasks.concurrency
-        worker = Worker(tasks, works, concurrency=concurrency, every=reaper.every)
+        worker = Worker(
+            tasks, works, concurrency=concurrency, every=reaper.every, look_at_once=look_at_once
+        )
         stack.push_async_callback(_drain, tasks, asyncio.create_task(worker.run(), name="tasks"))
         yield app
 

@@ -35,4 +35,4 @@ async def test_it_is_served_to_everybody(shared_gate: Gateway) -> None:
 @pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisDeprecationWarning")
 async def test_every_answer_is_one_that_it_knows(tmp_path: Path) -> None:
     """Of few calls; ``python -m tests.openapi --examples 200`` makes more."""
-    assert (await run(tmp_path, examples=2)).wrong == []
+    assert (await run(tmp_path, examples=1)).wrong == []

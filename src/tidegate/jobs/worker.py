@@ -19,29 +19,42 @@ PURGE_EVERY = 300.0
 
 class Worker:
     """``works`` says how each type of task is done, ``concurrency`` how many at a time, ``every``
-    how many seconds pass, at most, between two looks for tasks made elsewhere or left behind."""
+    how many seconds pass, at most, between two looks for tasks made elsewhere or left behind; for
+    these it may ``look_at_once``."""
 
     def __init__(
-        self, tasks: Tasks, works: Mapping[TaskType, Work], *, concurrency: int, every: float
+        self,
+        tasks: Tasks,
+        works: Mapping[TaskType, Work],
+        *,
+        concurrency: int,
+        every: float,
+        look_at_once: bool = True,
     ) -> None:
         self._tasks = tasks
         self._works = works
         self._concurrency = concurrency
         self._every = every
+        self._look_at_once = look_at_once
         self._running: dict[str, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
         """Until the tasks are drained; what is being done then is put back."""
         async with asyncio.TaskGroup() as group:
+            if not self._look_at_once:
+                await self._wait()
             while not self._tasks.draining:
                 self._tasks.wake.clear()
                 for task in await self._take():
                     self._begin(group, task)
-                # several workers look for the same things: spread them
-                await set_within(self._tasks.wake, self._every * random.uniform(0.8, 1.0))
+                await self._wait()
             await asyncio.sleep(0)  # what was begun just now puts itself back only once it runs
             for running in list(self._running.values()):
                 running.cancel()
+
+    async def _wait(self) -> None:
+        # several workers look for the same things: spread them
+        await set_within(self._tasks.wake, self._every * random.uniform(0.8, 1.0))
 
     async def _take(self) -> list[Task]:
         room = self._concurrency - len(self._running)
