@@ -8,9 +8,10 @@ import asyncio
 import os
 import signal
 import socket
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -142,10 +143,22 @@ async def downloading(
 
 @asynccontextmanager
 async def held_still(worker: int | None) -> AsyncIterator[None]:
-    """Who connects now is served by another one."""
+    """Who connects now is served by another one; the worker does not lock the catalog meanwhile."""
     assert worker is not None
-    os.kill(worker, signal.SIGSTOP)
+    files = psutil.Process(worker).open_files()
+    (catalog,) = {file.path for file in files if file.path.endswith("/tidegate.db")}
+
+    async def stopped() -> bool:
+        os.kill(worker, signal.SIGSTOP)
+        looking = closing(sqlite3.connect(catalog, timeout=0))
+        with suppress(sqlite3.OperationalError), looking as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            return True
+        os.kill(worker, signal.SIGCONT)
+        return False
+
     try:
+        await until(stopped, "the worker to stand still without a lock")
         yield
     finally:
         os.kill(worker, signal.SIGCONT)
