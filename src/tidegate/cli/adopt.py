@@ -13,7 +13,6 @@ from tidegate.cli.options import AsJson, ConfigFile, load_settings
 from tidegate.domain.errors import ObjectMissing, StoreError, TooLarge
 from tidegate.domain.image import Visibility
 from tidegate.settings import CONTAINER_FORMATS, DISK_FORMATS, Settings
-from tidegate.telemetry import configure_logging
 
 if TYPE_CHECKING:
     from tidegate.services.adopting import Adopted, Terms
@@ -86,6 +85,7 @@ async def _run(
     # the whole gateway comes with it, which the supervisor does without
     from tidegate.foundation import workbench
     from tidegate.services.adopting import Adopted
+    from tidegate.telemetry import configure_logging
 
     configure_logging("WARNING")
     found, failed = [], False

@@ -13,7 +13,6 @@ from rich.table import Table
 
 from tidegate.cli.options import AsJson, ConfigFile, load_settings
 from tidegate.settings import Settings, parse_duration
-from tidegate.telemetry import configure_logging
 
 if TYPE_CHECKING:
     from tidegate.services.checking import Finding
@@ -71,6 +70,7 @@ async def _check(
 ) -> None:
     # the whole gateway comes with it, which the supervisor does without
     from tidegate.foundation import workbench
+    from tidegate.telemetry import configure_logging
 
     configure_logging("WARNING")
     async with workbench(settings) as bench:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, TypeVar
 
 import typer
 from rich.console import Console
@@ -22,8 +22,10 @@ from rich.progress import (
 from rich.table import Table
 
 from tidegate.cli.options import AsJson
-from tidegate.client import CHUNK, Client, ClientError
 from tidegate.server import say
+
+if TYPE_CHECKING:
+    from tidegate.client import Client
 
 T = TypeVar("T")
 
@@ -70,6 +72,8 @@ def push(
     as_json: AsJson = False,
 ) -> None:
     """Make an image of a file, or of what comes through a pipe."""
+    from tidegate.client import CHUNK
+
     with _source(file) as (source, size):
         first = source.read(CHUNK)
         body: dict[str, Any] = {
@@ -85,7 +89,7 @@ def push(
         if visibility is not None:
             body["visibility"] = visibility
 
-        async def work(client: Client) -> dict[str, Any]:
+        async def work(client: "Client") -> dict[str, Any]:
             image = await client.create(body)
             with _bar("pushing", size) as advance:
                 return await client.upload(image["id"], source, size, advance, first)
@@ -104,7 +108,7 @@ def pull(
 ) -> None:
     """Fetch an image's bytes; the file appears when its digests agree."""
 
-    async def work(client: Client) -> None:
+    async def work(client: "Client") -> None:
         image = await client.find(which)
         with (
             _target(output or _file_name(image)) as target,
@@ -172,7 +176,7 @@ def set_image(
     ]
     operations += [{"op": "remove", "path": _pointer(key)} for key in drop or ()]
 
-    async def work(client: Client) -> dict[str, Any]:
+    async def work(client: "Client") -> dict[str, Any]:
         image = await client.find(which)
         return await client.change(image["id"], operations)
 
@@ -187,7 +191,7 @@ def delete(
 ) -> None:
     """Delete images, with their bytes."""
 
-    async def work(client: Client) -> None:
+    async def work(client: "Client") -> None:
         for one in which:
             await client.delete((await client.find(one))["id"])
 
@@ -239,14 +243,17 @@ def register(
 
 
 def _act(action: str, which: list[str], url: str, token: str) -> None:
-    async def work(client: Client) -> None:
+    async def work(client: "Client") -> None:
         for one in which:
             await client.act((await client.find(one))["id"], action)
 
     _call(url, token, work)
 
 
-def _call(url: str, token: str, work: Callable[[Client], Awaitable[T]]) -> T:
+def _call(url: str, token: str, work: "Callable[[Client], Awaitable[T]]") -> T:
+    # aiohttp comes with it, which other commands do without
+    from tidegate.client import Client, ClientError
+
     async def run() -> T:
         async with Client(url, token) as client:
             return await work(client)

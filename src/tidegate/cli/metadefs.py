@@ -14,7 +14,6 @@ from tidegate.cli.options import AsJson, ConfigFile, load_settings
 from tidegate.domain.errors import Conflict, Invalid
 from tidegate.domain.metadef import Loading
 from tidegate.settings import Settings
-from tidegate.telemetry import configure_logging
 
 app = typer.Typer(help="Metadata definitions.", no_args_is_help=True)
 
@@ -83,6 +82,7 @@ async def _load(
     # the database's libraries come with it, which the supervisor does without
     from tidegate.api.v2.metadefs.bodies import loaded_namespace
     from tidegate.catalog.sql import SqlCatalog
+    from tidegate.telemetry import configure_logging
 
     configure_logging("WARNING")
     catalog = SqlCatalog(settings.catalog.url)

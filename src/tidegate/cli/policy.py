@@ -11,7 +11,6 @@ from rich.table import Table
 from tidegate.cli.options import AsJson, ConfigFile, load_settings
 from tidegate.domain.rule_texts import TEXTS
 from tidegate.domain.rules import Text
-from tidegate.identity.policy_file import read
 
 app = typer.Typer(help="The rules by which callers are judged.", no_args_is_help=True)
 
@@ -32,6 +31,8 @@ def group() -> None:
 @app.command()
 def show(config: ConfigFile = None, file: File = None, as_json: AsJson = False) -> None:
     """Show every rule as it holds. A policy file that cannot be used: one line, exit code 1."""
+    from tidegate.identity.policy_file import read
+
     path = file or _configured(config)
     given = {} if path is None else read(path)
     rules = {**TEXTS, **given}

@@ -12,7 +12,6 @@ from rich.table import Table
 
 from tidegate.cli.options import AsJson, ConfigFile, load_settings
 from tidegate.settings import Settings, parse_duration, parse_rate
-from tidegate.telemetry import configure_logging
 
 if TYPE_CHECKING:
     from tidegate.services.scrubbing import Finding, Report
@@ -82,6 +81,7 @@ async def _run(
 ) -> "Report":
     # the whole gateway comes with it, which the supervisor does without
     from tidegate.foundation import workbench
+    from tidegate.telemetry import configure_logging
 
     configure_logging("WARNING")
 
