@@ -23,7 +23,7 @@ run: install
 
 # more processes than cores, since many tests wait for something
 test: install .venv-keystone/installed
-	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder $(TESTS)
 
 lint: install
 	$(BIN)/ruff format --check .

@@ -129,6 +129,7 @@ async def test_many_downloads_of_two_workers_make_one_copy(callers: Callers, fol
     assert len(list((folder / "cache" / "entries").glob(f"{image_id}+*"))) == 1
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("point", ["cache_half_filled", "cache_whole", "cache_published"])
 async def test_a_worker_that_dies_while_it_copies(
     server: Server, callers: Callers, folder: Path, point: str

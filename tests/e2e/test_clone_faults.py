@@ -12,6 +12,8 @@ from tests.kit.proxy import Fault, FaultProxy
 from tests.kit.server import Remote, until
 from tests.kit.sources import pattern
 
+pytestmark = pytest.mark.thorough
+
 CUT_WITHIN = 10.0
 ONCE = {
     "refused": Fault(status=500),

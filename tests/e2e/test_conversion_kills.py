@@ -13,7 +13,10 @@ from tests.kit.imports import DIRECT, ask, ended, staged
 from tests.kit.server import Remote, Server, gone, until
 from tests.kit.sources import pattern
 
-pytestmark = pytest.mark.skipif(not f.HAS_QEMU, reason="qemu-img is not installed")
+pytestmark = [
+    pytest.mark.thorough,
+    pytest.mark.skipif(not f.HAS_QEMU, reason="qemu-img is not installed"),
+]
 
 DISK = pattern(12 * MIB)
 

@@ -203,6 +203,7 @@ async def generated() -> AsyncIterator[bytes]:
         yield BLOCK
 
 
+@pytest.mark.thorough
 async def test_a_running_download_of_1_gib_is_cut_at_once(server: Server, callers: Callers) -> None:
     image_id = await callers.queued()
     path = f"/v2/images/{image_id}/file"

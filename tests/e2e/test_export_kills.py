@@ -20,6 +20,8 @@ from tests.kit.targets import Target, taking
 
 from tidegate.seaweedfs import SeaweedFS, free_ports
 
+pytestmark = pytest.mark.thorough
+
 BODY = pattern(7 * MIB)  # two parts
 LEASE = 2.0
 T = 2 * LEASE + 20

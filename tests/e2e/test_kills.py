@@ -210,6 +210,7 @@ async def test_a_janitor_that_dies_at_its_work_is_followed_by_another(
             await clean(bucket, image_id)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("point", ["scrub_mid", "scrub_removed", "del_store_done", "purge_mid"])
 async def test_a_scrubber_or_purger_that_dies_is_followed_by_another(
     seaweedfs: SeaweedFS, session: aiohttp.ClientSession, tmp_path: Path, point: str

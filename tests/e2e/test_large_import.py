@@ -10,6 +10,8 @@ from tests.kit.origins import serving
 from tests.kit.server import Remote, until
 from tests.kit.sources import pattern
 
+pytestmark = pytest.mark.thorough
+
 SIZE = 1024 * MIB
 BREAKS = [130 * MIB + 1, 270 * MIB, 90 * MIB - 7, 333 * MIB]
 

@@ -17,6 +17,8 @@ from tidegate.catalog.base import AddLocation, ImageChange
 from tidegate.catalog.sql import SqlCatalog
 from tidegate.domain.image import Location
 
+pytestmark = pytest.mark.thorough
+
 BODY = pattern(3 * MIB)
 SHA512 = hashlib.sha512(BODY).hexdigest()
 LEASE = 2.0

@@ -16,6 +16,8 @@ from tests.kit.sources import pattern
 
 from tidegate.seaweedfs import SeaweedFS
 
+pytestmark = pytest.mark.thorough
+
 BODY = pattern(7 * MIB)  # two parts
 LEASE = 2.0
 T = 2 * LEASE + 15
