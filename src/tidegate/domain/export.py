@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from tidegate.domain.errors import Forbidden, Invalid
 from tidegate.domain.upload import Sent
 
-_PIECE = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
+KEY_PIECE = re.compile(r"(?=.{1,64}$)[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 """Of a key: what every store takes, and what a file's name with its ending is."""
 
-_LONGEST_PIECE = 64
 _URL = re.compile(
     r"(https?)://([a-z0-9_-]+(?:\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?(/[^/].*|/)",
     re.IGNORECASE | re.ASCII | re.DOTALL,
@@ -80,16 +79,12 @@ def target_of(given: Mapping[str, object]) -> StoreTarget | UrlTarget:
             raise Invalid(f"Input does not contain '{name}': name a 'store' and 'key', or a 'url'.")
     key = str(given["key"])
     pieces = key.split("/")
-    if len(pieces) != 2 or not all(map(_is_piece, pieces)):
+    if len(pieces) != 2 or not all(map(KEY_PIECE.fullmatch, pieces)):
         raise Invalid(
             "Input's 'key' must be <folder>/<name>: each of 1 to 64 letters, digits, '_', '-', "
             "and single dots within."
         )
     return StoreTarget(str(given["store"]), key)
-
-
-def _is_piece(text: str) -> bool:
-    return len(text) <= _LONGEST_PIECE and _PIECE.fullmatch(text) is not None
 
 
 def parse_url(text: object) -> UrlTarget:

@@ -8,7 +8,6 @@ followed.
 import asyncio
 import errno
 import os
-import re
 import stat
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -30,6 +29,7 @@ from tidegate.domain.errors import (
     StoreFull,
     StoreReadOnly,
 )
+from tidegate.domain.export import KEY_PIECE
 from tidegate.killpoints import kill_point
 from tidegate.settings import FilesystemStore as FilesystemSettings
 from tidegate.stores.base import Can, Descriptor, Limits, Listed, Part, Stored, Unfinished
@@ -38,7 +38,6 @@ from tidegate.stores.threads import FULL, copy_at, run_through, write_at
 T = TypeVar("T")
 
 _LIMITS = Limits(min_part=1, max_part=2**40, max_object=2**62, parts=2**31)
-_PIECE = re.compile(r"(?=.{1,64}$)[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _UNFINISHED = ".unfinished"
 _THREADS = 8
 _PAGE = 1000
@@ -145,7 +144,7 @@ class FilesystemStore:
         return _FileWriting(self, place, upload_id)
 
     async def abort(self, key: str, upload_id: str) -> None:
-        if not _PIECE.fullmatch(upload_id):
+        if not KEY_PIECE.fullmatch(upload_id):
             return
         place = self._key(key)
         with suppress(ObjectMissing):
@@ -327,7 +326,7 @@ class FilesystemStore:
 
     def _key(self, key: str) -> _Key:
         pieces = key.split("/")
-        if len(pieces) != 2 or not all(map(_PIECE.fullmatch, pieces)):
+        if len(pieces) != 2 or not all(map(KEY_PIECE.fullmatch, pieces)):
             raise ObjectMissing(self.id, "no such object")
         return _Key(*pieces)
 
