@@ -201,10 +201,12 @@ async def test_a_server_that_is_stopped_hands_its_export_to_another(
         asked = Asked(gate, image_id, target)
         await asked.tell(Remote(stopping.port, session))
         await held.paused.wait()
-        pause, held.pause = held.pause, None
         assert await asyncio.to_thread(stopping.stop) == 0
-        assert pause is not None
-        pause.set()
+        # whoever takes it up is held as well
+        assert (await asked.shown())["status"] == "processing"
+        assert target.files == {}
+        assert held.pause is not None
+        held.pause.set()
         task = await asked.end()
     assert task["status"] == "success", task["message"]
     assert target.files == {f"/images/{asked.name}": big}
